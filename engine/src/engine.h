@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.h - everything below the front ends, opened, wired up and closed in one place.
+ *
+ *   serve/  ->  engine  =  flow/{store,fetch,evict}  over  l2/tier*, policy/stream, l1/l1, chunk/names, base/loop
+ *
+ * The struct is open to serve/ and to the host API: they call the flows directly. Members are set by open and do not
+ * change until close. */
+#pragma once
+#include "flow/evict.h"
+#include "flow/fetch.h"
+#include "flow/store.h"
+
+#define NEAP_TIERS_MAX 16u
+
+typedef struct neap__engine_config {
+  neap__l1_config l1;          /* emit is set by the engine */
+  const char *eviction_policy; /* "LRU", "IsolatedLRU", "ARC", "noop" */
+  double watermark, ratio;
+  const char *const *l2_adapters; /* JSON texts */
+  uint32_t l2_adapter_count;
+  const char *plugin_dirs; /* colon-separated */
+  const char *lua_dir;     /* where lua/neap/ lies */
+  bool skip_l1, retain;
+  uint32_t prefetch_in_flight;
+  uint64_t prefetch_deadline_ms;
+  uint32_t workers; /* threads of the pool, 0 = 4 */
+} neap__engine_config;
+
+typedef struct neap__engine {
+  neap__engine_config config;
+  neap__loop *loop;
+  neap__pool *pool;
+  neap__l1 *l1;
+  neap__names *names;
+  neap__l1_report report;
+  neap__stream *stream;
+  neap__evictor *evictor;
+  neap__tier *tiers[NEAP_TIERS_MAX];
+  neap__tier_config tier_configs[NEAP_TIERS_MAX];
+  uint32_t tier_count;
+  neap__storer *storer;
+  neap__fetcher *fetcher;
+  uint64_t opened_ns;
+} neap__engine;
+
+/* Opens everything; on failure nothing is left behind and err names the part. Strings of config are borrowed. */
+int neap__engine_open(const neap__engine_config *config, neap__engine **out, neap_error *err);
+/* Drains: stores in flight finish (bounded), tiers and L1 close. keep_l1 leaves L1 for the next start. */
+void neap__engine_close(neap__engine *engine, bool keep_l1);

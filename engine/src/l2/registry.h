@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * l2/registry.h - from `--l2-adapter JSON` to an adapter table with checked parameters.
+ *
+ * Three sources of tables: built-in types (neap_adapter_register), native plugins (`module_path` ending in .so or
+ * naming one) and modules of other loaders (the script layer adds one for .lua). Plugins are looked for only in the
+ * directories of the plugin path. */
+#pragma once
+#include <neap/adapter.h>
+
+#include "base/base.h"
+
+/* The built-in type of that name, or NULL with the nearest known name in err. */
+const neap_adapter *neap__registry_find(const char *type, neap_error *err);
+
+/* A loader of plugin modules: path is an existing file with its suffix, class_name and config_class_name (may be NULL)
+ * as configured. On success *out stays valid until the process ends. */
+typedef struct neap__loader {
+  const char *suffix; /* ".lua" */
+  int (*load)(const char *path, const char *class_name, const char *config_class_name, const neap_adapter **out,
+              neap_error *err);
+} neap__loader;
+/* Adds a loader; the struct must live as long as the program. Before the first engine is opened. */
+void neap__registry_add_loader(const neap__loader *loader);
+
+/* Finds a module among plugin_dirs (colon-separated). module_path is "name", "dotted.name", "dir/name.lua" or an
+ * absolute path below one of the directories; never contains "..". Tries NAME.lua, NAME/init.lua, NAME.so,
+ * libNAME.so, NAME/NAME.so. The file must be regular and neither it nor its directory world-writable.
+ * Returns 0 and the real path in path[cap], or NEAP_ENOENT / NEAP_EPERM / NEAP_EINVAL with err naming what was tried. */
+int neap__registry_locate(const char *plugin_dirs, const char *module_path, char *path, size_t cap, neap_error *err);
+
+/* One parsed `--l2-adapter`. Owned by the caller; neap__tier_config_free. */
+typedef struct neap__tier_config {
+  const neap_adapter *adapter;
+  char *type;         /* as configured: "fs", "plugin", ... */
+  char *name;         /* the adapter's own name, e.g. "InMemoryL2Adapter" */
+  char *params_json;  /* checked against the adapter's schema, defaults filled in */
+  char *shown_json;   /* the whole configuration as given, secrets masked, for /config */
+  bool shared, persist_enabled;
+  char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "noop" */
+  double trigger_watermark, eviction_ratio;
+  uint64_t capacity_bytes; /* max_capacity_gb; 0 = not bounded by the framework */
+} neap__tier_config;
+
+/* Parses and validates one JSON text (number `index` of the command line, for messages). Unknown keys, wrong types and
+ * missing parameters are NEAP_EINVAL with the path of the key, its value, what was expected, and the nearest known
+ * name, in LMCache's wording where it has one ("--l2-adapter #1: missing 'type'"). plugin_dirs as above. */
+int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
+                            neap_error *err);
+void neap__tier_config_free(neap__tier_config *config);
+
+/* Checks params (an object as JSON text) against an adapter's schema_json (see adapter.h) and fills in defaults.
+ * where: prefix for messages, e.g. "adapter_params". On success *out is a malloc'd JSON text. */
+int neap__schema_check(const char *schema_json, const char *params_json, const char *where, char **out,
+                       neap_error *err);

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * l2/tier.h - one opened adapter with what the framework guarantees around it: bounded queue, per-object results,
+ * exactly one completion, deadline, verification of what was loaded, accounting per tenant, capacity and eviction.
+ *
+ * The flows talk to tiers, never to adapters. Task functions are called on the engine's loop thread and tasks complete
+ * there; status and statistics may be read from any thread.
+ *
+ *   flow --neap__tier_submit--> queue (bounded) --> adapter->store/load/... --host->done--> loop thread --> task->done
+ *
+ * A task whose deadline passes completes for its submitter at once with NEAP_ETIMEDOUT objects; its buffers stay
+ * pinned (task->release is called) only when the adapter really is done with them. */
+#pragma once
+#include <neap/adapter.h>
+
+#include "base/loop.h"
+#include "chunk/names.h"
+#include "l2/registry.h"
+
+typedef struct neap__tier neap__tier;
+typedef struct neap__task neap__task;
+
+struct neap__task {
+  neap_op op;       /* op.objects points to `count` objects behind the struct; results are read there */
+  neap__key *keys;  /* the binary keys, behind the objects */
+  neap__tier *tier; /* set by submit */
+  void *ctx;        /* the submitter's */
+  /* On the loop thread, once: results are final as far as the submitter is concerned. */
+  void (*done)(neap__task *task);
+  /* On the loop thread, once, at or after done: the adapter no longer touches the buffers; unpin and free here. */
+  void (*release)(neap__task *task);
+  /* framework's own */
+  neap__job job;
+  neap__task *next;
+  uint64_t start_ns;
+  uint64_t bytes;
+  uint32_t state;
+};
+
+/* A task with room for count objects, all zeroed, results preset to NEAP_EIO. NULL when out of memory. */
+neap__task *neap__task_new(neap_op_kind kind, uint32_t count);
+void neap__task_free(neap__task *task); /* from release, or instead of submit */
+
+typedef struct neap__tier_env {
+  neap__loop *loop;   /* the engine's */
+  neap__pool *pool;   /* for host->queue_work */
+  neap__names *names;
+  neap_memory memory; /* offered to adapters that ask; bytes = 0: none */
+  uint32_t index;     /* position on the command line */
+} neap__tier_env;
+
+/* Opens the adapter (calling thread), then starts recovery: lists what the store holds, if it can, to restore usage
+ * and recency. config is borrowed until close. 0 or the adapter's error. */
+int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, neap__tier **out, neap_error *err);
+/* No new task is taken; waits until nothing is in flight (or grace_ms have passed: then says so and leaks the adapter
+ * rather than free what it may touch), closes the adapter, frees the tier. Not on the loop thread. */
+void neap__tier_close(neap__tier *tier, uint64_t grace_ms);
+
+/* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP,
+ * NEAP_ECLOSED: nothing happened, the task is still the caller's. deadline_ms 0 = the tier's default. Loop thread. */
+int neap__tier_submit(neap__tier *tier, neap__task *task, uint64_t deadline_ms);
+
+/* While locked, a key is not evicted by the framework: from a positive lookup until its load ended. Loop thread. */
+void neap__tier_lock(neap__tier *tier, const neap__key *key);
+void neap__tier_unlock(neap__tier *tier, const neap__key *key);
+
+typedef struct neap__tier_stats {
+  uint64_t stored_objects, stored_bytes, loaded_objects, loaded_bytes, lookups, lookup_hits, evicted_objects;
+  uint64_t store_failures[20], load_failures[20]; /* by -code */
+  uint64_t queue_refused, deadlines, quarantined;
+  uint64_t used_bytes, capacity_bytes; /* capacity 0: not bounded */
+  uint32_t queued, in_flight_stores, in_flight_loads;
+  uint64_t in_flight_load_bytes;
+  bool healthy;
+} neap__tier_stats;
+void neap__tier_stats_get(neap__tier *tier, neap__tier_stats *out);
+uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant);
+
+const neap__tier_config *neap__tier_config_of(neap__tier *tier);
+bool neap__tier_can(neap__tier *tier, neap_op_kind kind);
+/* The adapter's own status as a JSON object text with at least "is_healthy" and "type". Any thread. */
+int neap__tier_status(neap__tier *tier, char *json, size_t cap);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy/stream.h - between L1, which reports what happens, and the policy, which decides what goes.
+ *
+ * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
+ * later than the next request for victims. A full buffer is flushed by the thread that filled it. The policy instance
+ * is entered under one lock, so it needs none. Built-ins: "LRU" (tail-first by the order of events), "IsolatedLRU"
+ * (one LRU per tenant), "ARC", "noop". A policy whose answers are short is completed by the built-in LRU. */
+#pragma once
+#include <neap/policy.h>
+
+#include "base/base.h"
+
+typedef struct neap__stream neap__stream;
+
+/* The built-in of that name (case matters: LMCache's spelling), or NULL with the nearest name in err. */
+const neap_policy *neap__policy_find(const char *name, neap_error *err);
+
+/* Opens a stream for slots 0 .. slots-1 with the given policy. 0, NEAP_ENOMEM, NEAP_EABI, or the policy's own error. */
+int neap__stream_open(const neap_policy *policy, uint32_t slots, neap__stream **out, neap_error *err);
+void neap__stream_close(neap__stream *stream);
+
+/* Appends events (any thread). Never fails, never calls L1. The signature fits neap__l1_config.emit. */
+void neap__stream_emit(void *stream, const neap_event *events, uint32_t count);
+
+/* Delivers pending events, then asks for at most max victims in scope (a tenant or NEAP_SCOPE_ALL). Distinct, in
+ * order. Any thread; waits for a call already under way. */
+uint32_t neap__stream_victims(neap__stream *stream, uint32_t scope, uint32_t *out, uint32_t max);
+
+/* Says that a proposed victim could not go (KEEP): slot stays in the policy's care. */
+void neap__stream_keep(neap__stream *stream, uint32_t slot);
+
+/* Delivers pending events now. */
+void neap__stream_flush(neap__stream *stream);
+
+/* The policy's name. */
+const char *neap__stream_policy(neap__stream *stream);
