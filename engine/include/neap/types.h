@@ -85,6 +85,10 @@ typedef struct neap_memory {
   const char *shm_name; /* "" when the mapping has no name */
 } neap_memory;
 
+/* The sentence / the name ("NEAP_EIO") of an error code; never NULL. Any thread. */
+NEAP_EXPORT const char *neap_strerror(int code);
+NEAP_EXPORT const char *neap_err_name(int code);
+
 #ifdef __cplusplus
 }
 #endif
