@@ -48,12 +48,12 @@ void neap__l1_each_object(neap__l1 *l1, bool (*visit)(void *ctx, uint32_t slot, 
     neap__slot *s = &l1->slots[slot];
     uint64_t word = atomic_load(&s->word);
     if (neap__slot_state(word) != NEAP_SLOT_RESIDENT) continue;
-    /* The copy is good if the slot is still in the same life when its shard is locked. */
-    neap__shard *shard = neap__l1_shard(l1, neap__key_hash(&s->key));
+    neap__shard *shard = &l1->shards[neap__slot_shard(word)];
+    neap__key key;
+    uint64_t bytes = 0;
     pthread_mutex_lock(&shard->lock);
     bool same = atomic_load(&s->word) == word;
-    neap__key key = s->key;
-    uint64_t bytes = s->bytes;
+    if (same) key = s->key, bytes = s->bytes;
     pthread_mutex_unlock(&shard->lock);
     if (same && !visit(ctx, slot, &key, bytes)) return;
   }

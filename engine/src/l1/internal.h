@@ -47,6 +47,9 @@ struct neap__l1 {
 
 static inline uint32_t neap__slot_state(uint64_t word) { return (uint32_t)(word & 0xff); }
 static inline uint32_t neap__slot_generation(uint64_t word) { return (uint32_t)(word >> 16); }
+static inline uint32_t neap__slot_shard(uint64_t word) {
+  return (uint32_t)(word & NEAP_SLOT_SHARD) >> NEAP_SLOT_SHARD_AT;
+}
 static inline uint64_t neap__slot_word(uint32_t generation, uint64_t flags, uint32_t state) {
   return (uint64_t)generation << 16 | flags | state;
 }

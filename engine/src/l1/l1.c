@@ -148,6 +148,8 @@ static bool adopt_slot(neap__l1 *l1, const found_slot *f) {
   uint64_t rounded = neap__l1_rounded(l1, s->bytes), unit = l1->config.align_bytes;
   if (neap__arena_claim(l1->arena, f->slot, (uint32_t)(s->offset / unit), (uint32_t)(rounded / unit)) != 0) return false;
   atomic_fetch_add(&l1->used_bytes, rounded);
+  uint64_t word = atomic_load(&s->word) & ~(uint64_t)NEAP_SLOT_SHARD;
+  atomic_store(&s->word, word | (neap__key_hash(&s->key) & (NEAP_SHARDS - 1)) << NEAP_SLOT_SHARD_AT);
   if (state == NEAP_SLOT_DOOMED) return true;
   neap__l1_link(l1, f->slot);
   if (state == NEAP_SLOT_STAGED) {

@@ -173,7 +173,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
   atomic_fetch_sub(&l1->objects, 1);
   /* The word first, then the pins: a release that ends the last lease meanwhile sees DOOMED and frees, or its pin is
    * seen here. */
-  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), 0, NEAP_SLOT_DOOMED));
+  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
   if (atomic_load(&l1->pins[slot]) == 0) neap__l1_free(l1, slot);
 }
 
@@ -232,7 +232,8 @@ static int stage(neap__l1 *l1, const neap__key *key, uint32_t slot, uint32_t fla
     atomic_fetch_add(&l1->used_bytes, rounded);
     atomic_fetch_add(&l1->staged_bytes, rounded);
     atomic_fetch_add(&l1->staged, 1);
-    uint64_t keep = flags & NEAP_RESERVE_TEMPORARY ? NEAP_SLOT_TEMPORARY : 0;
+    uint64_t keep = (hash & (NEAP_SHARDS - 1)) << NEAP_SLOT_SHARD_AT;
+    if (flags & NEAP_RESERVE_TEMPORARY) keep |= NEAP_SLOT_TEMPORARY;
     atomic_store(&s->word, neap__slot_word(neap__slot_generation(atomic_load(&s->word)), keep, NEAP_SLOT_STAGED));
     neap__l1_link(l1, slot);
   }
@@ -310,7 +311,7 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
   atomic_fetch_add(&l1->tenant_bytes[s->key.tenant], neap__l1_rounded(l1, s->bytes));
   atomic_fetch_add(&l1->objects, 1);
   atomic_fetch_add(&l1->inserted_objects, 1);
-  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_TEMPORARY, NEAP_SLOT_RESIDENT));
+  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & 0xff00, NEAP_SLOT_RESIDENT));
   neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, 0, request);
 }
 

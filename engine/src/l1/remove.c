@@ -7,13 +7,12 @@
 
 #include "l1/internal.h"
 
-/* The shard of a slot, locked, if the slot is in `state` of the index now; else NULL. The key of a slot may change
- * until its shard is locked, so it is checked again then. */
+/* The shard of a slot, locked, if the slot is in `state` now; else NULL. */
 static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t state) {
   for (;;) {
     uint64_t word = atomic_load(&l1->slots[slot].word);
     if (neap__slot_state(word) != state) return NULL;
-    neap__shard *shard = neap__l1_shard(l1, neap__key_hash(&l1->slots[slot].key));
+    neap__shard *shard = &l1->shards[neap__slot_shard(word)];
     pthread_mutex_lock(&shard->lock);
     if (atomic_load(&l1->slots[slot].word) == word) return shard;
     pthread_mutex_unlock(&shard->lock);
@@ -78,7 +77,7 @@ static void doom_staged(neap__l1 *l1, uint32_t slot) {
   atomic_fetch_sub(&l1->staged_bytes, neap__l1_rounded(l1, s->bytes));
   atomic_fetch_sub(&l1->staged, 1);
   uint64_t word = atomic_load(&s->word);
-  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), 0, NEAP_SLOT_DOOMED));
+  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
 }
 
 uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
