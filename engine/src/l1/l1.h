@@ -112,8 +112,10 @@ int neap__l1_reserve(neap__l1 *l1, uint32_t count, const neap__key *keys, const 
 
 /* Publishes a staged object and ends the writer's lease. If the key became resident meanwhile the own buffer is freed
  * and the call still succeeds with *won = false (won may be NULL). If pin is not NULL the resident object is leased to
- * pin_owner in the same step and *pin receives the lease. NEAP_ESTALE: not a staged lease. */
-int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, neap__lease *pin);
+ * pin_owner (readers times) in the same step and *pin receives the lease. NEAP_ESTALE: not a staged lease.
+ * NEAP_ELIMIT: published, but no lease record was free for the pin. */
+int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
+                    neap__lease *pin);
 
 /* Gives a staged buffer back unpublished. NEAP_ESTALE: not a staged lease. */
 int neap__l1_abort(neap__l1 *l1, neap__lease lease);

@@ -315,7 +315,8 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
   neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, 0, request);
 }
 
-int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, neap__lease *pin) {
+int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
+                    neap__lease *pin) {
   neap__view view;
   int rc = neap__l1_view(l1, lease, &view);
   if (rc) return rc;
@@ -334,7 +335,7 @@ int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owne
     resident = slot;
   }
   end_writer(l1, writer);
-  if (pin) *pin = staged ? lease_grant(l1, shard, resident, pin_owner, 0, 1) : NEAP_NO_LEASE;
+  if (pin) *pin = staged ? lease_grant(l1, shard, resident, pin_owner, 0, readers) : NEAP_NO_LEASE;
   if (!staged)
     neap__l1_free(l1, slot); /* cleared by force while it was being written */
   else if (!first)
