@@ -33,11 +33,9 @@ struct neap__evictor {
 /* Evicts at least `want` bytes of scope if it can; returns how many. Proposals are bounded by the number of objects, so
  * that a cache full of leases ends the search. */
 static uint64_t evict_some(neap__evictor *ev, uint32_t scope, uint64_t want) {
-  neap__l1_stats stats;
-  neap__l1_stats_get(ev->config.l1, &stats);
   uint64_t freed = 0;
-  uint32_t slots[BATCH];
-  for (uint64_t proposals = 0; freed < want && proposals <= stats.objects;) {
+  uint32_t slots[BATCH], objects = neap__l1_objects(ev->config.l1);
+  for (uint64_t proposals = 0; freed < want && proposals <= objects;) {
     uint32_t count = neap__stream_victims(ev->config.stream, scope, slots, BATCH);
     if (count == 0) break;
     proposals += count;
