@@ -236,20 +236,6 @@ void neap__loads_start(neap__loads *l, const neap__load_item *items, uint32_t co
   }
 }
 
-void neap__loads_detach(neap__loads *l, const void *ctx) {
-  for (uint32_t b = 0; b < BUCKETS; b++)
-    for (flight *f = l->buckets[b]; f; f = f->next)
-      for (waiter **at = &f->waiters; *at;) {
-        waiter *w = *at;
-        if (w->want.ctx != ctx) {
-          at = &w->next;
-          continue;
-        }
-        *at = w->next;
-        free(w);
-      }
-}
-
 void neap__loads_stats_get(neap__loads *l, neap__loads_stats *out) {
   *out = (neap__loads_stats){.tasks = atomic_load(&l->tasks),
                              .objects = atomic_load(&l->objects),

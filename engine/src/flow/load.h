@@ -27,7 +27,7 @@ typedef struct neap__load_item {
 } neap__load_item;
 
 /* Who wants it. done is called once per item, possibly before neap__loads_start returns: result 0 and a lease that
- * belongs to owner (readers times), or an error and NEAP_NO_LEASE. */
+ * belongs to owner (readers times), or an error and NEAP_NO_LEASE. ctx must live until then. */
 typedef struct neap__load_for {
   neap__owner owner;
   uint32_t readers;
@@ -41,9 +41,6 @@ typedef struct neap__load_for {
  * lose it when their load ends. Buffers for all items are taken together; when L1 cannot hold them all, for the
  * longest run from the start that it can hold (the rest are NEAP_ENOSPC). */
 void neap__loads_start(neap__loads *loads, const neap__load_item *items, uint32_t count, const neap__load_for *want);
-
-/* ctx wants nothing any more: its done is not called again; loads under way end in L1 without it. */
-void neap__loads_detach(neap__loads *loads, const void *ctx);
 
 typedef struct neap__loads_stats {
   uint64_t tasks, objects, loaded, out_of_room, not_found;
