@@ -35,3 +35,6 @@ void neap__stream_flush(neap__stream *stream);
 
 /* The policy's name. */
 const char *neap__stream_policy(neap__stream *stream);
+
+/* How many proposals of the policy were dropped so far: no slot, not resident, or proposed already. Any thread. */
+uint64_t neap__stream_refused(neap__stream *stream);
