@@ -10,7 +10,7 @@
  *
  * Ghosts are exact (hash and tenant, no fingerprint: an inexact history tears holes into prefixes) and at most as many
  * as slots. One hash may be many objects, one per rank, so equal ghosts may coexist and a return takes one of them.
- * At most 60 bytes per slot, the ghosts' part untouched until something is evicted. Entered from one thread at a
+ * At most 52 bytes per slot, the ghosts' part untouched until something is evicted. Entered from one thread at a
  * time (the stream's lock). */
 #include <stdlib.h>
 
