@@ -16,8 +16,9 @@
 #include "policy/stream.h"
 
 #define SLOTS 24u
-#define TENANTS 3u
 #define STEPS 40000
+
+static const uint32_t tenants[] = {0, 5, 65536}; /* two are equal in their low 16 bits */
 
 static uint64_t seed;
 
@@ -218,8 +219,7 @@ static bool random_event(const model *m, neap_event *ev) {
     uint64_t key = (uint64_t)rnd(3 * SLOTS) << 32 | 7;
     if (key_is_resident(m, key)) return false;
     ev->type = rnd(40) == 0 ? NEAP_EV_KEEP : NEAP_EV_INSERT;
-    ev->tenant = (uint32_t)(key >> 32) % TENANTS * 65536u; /* equal in their low 16 bits, or not */
-    if (ev->tenant == 2 * 65536u) ev->tenant = 5;
+    ev->tenant = tenants[rnd(NEAP_ARRAY_LEN(tenants))];
     ev->h1 = (uint32_t)(key >> 32);
     ev->h2 = (uint32_t)key;
     return true;
