@@ -114,16 +114,21 @@ static bool is_below(const char *path, const char *dir) {
   return strncmp(path, dir, n) == 0 && (path[n] == '/' || (n > 0 && dir[n - 1] == '/'));
 }
 
-/* Whoever can write the file, or put another in its place, decides what this process runs. */
-static int check_file(const char *real, neap_error *err) {
-  char dir[PATH_BYTES];
+/* Whoever can write the file, or put something else in the place of it or of a directory on the way to it, decides what
+ * this process runs. */
+static int check_file(const char *real, const char *real_dir, neap_error *err) {
+  char on_way[PATH_BYTES];
   struct stat st;
   if (stat(real, &st) != 0) return neap__fail(err, NEAP_ENOENT, "%s: %m", real);
   if (!S_ISREG(st.st_mode)) return neap__fail(err, NEAP_EPERM, "%s is not a regular file", real);
   if (st.st_mode & S_IWOTH) return neap__fail(err, NEAP_EPERM, "%s is world-writable; chmod o-w it", real);
-  snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(real, '/') - real), real);
-  if (stat(*dir ? dir : "/", &st) != 0) return neap__fail(err, NEAP_ENOENT, "%s: %m", dir);
-  if (st.st_mode & S_IWOTH) return neap__fail(err, NEAP_EPERM, "the directory %s is world-writable", dir);
+  snprintf(on_way, sizeof on_way, "%s", real);
+  do {
+    *strrchr(on_way, '/') = '\0';
+    const char *dir = *on_way ? on_way : "/";
+    if (stat(dir, &st) != 0) return neap__fail(err, NEAP_ENOENT, "%s: %m", dir);
+    if (st.st_mode & S_IWOTH) return neap__fail(err, NEAP_EPERM, "the directory %s is world-writable", dir);
+  } while (is_below(on_way, real_dir));
   return 0;
 }
 
@@ -140,7 +145,7 @@ static int try_file(search *s, const char *dir, const char *file, char *path, si
     if (absolute) return NEAP_ENOENT; /* perhaps below another directory */
     return neap__fail(err, NEAP_EPERM, "%s leads out of the plugin directory %s", joined, dir);
   }
-  int rc = check_file(real, err);
+  int rc = check_file(real, real_dir, err);
   if (rc) return rc;
   if (strlen(real) >= cap) return neap__fail(err, NEAP_EINVAL, "%s: path is too long", real);
   memcpy(path, real, strlen(real) + 1);
