@@ -148,7 +148,7 @@ static void depth_and_length_are_bounded(void **state) {
   char deep[160] = "{\"list\":";
   memset(deep + 8, '[', 40);
   memset(deep + 48, ']', 40);
-  strcpy(deep + 88, "}");
+  deep[88] = '}';
   refuses(deep, "nested deeper than 32 levels");
   char *lengthy = malloc(NEAP_JSON_BYTES + 2);
   memset(lengthy, ' ', NEAP_JSON_BYTES + 1);

@@ -171,7 +171,7 @@ static int search_init(search *s, const char *plugin_dirs, const char *module_pa
   if (strlen(module_path) + sizeof "/init.lua" > PATH_BYTES / 2) {
     return neap__fail(err, NEAP_EINVAL, "module_path is longer than %d bytes", PATH_BYTES / 2);
   }
-  strcpy(s->name, module_path);
+  snprintf(s->name, sizeof s->name, "%s", module_path);
   s->exact = ends_with(module_path, ".so") || ends_with(module_path, ".lua");
   for (char *c = s->name; !s->exact && !strchr(module_path, '/') && *c; c++) {
     if (*c == '.') *c = '/';
