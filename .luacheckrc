@@ -1,5 +1,4 @@
 -- SPDX-License-Identifier: MIT
 std = 'luajit'
 max_line_length = 120
-files['spec'] = { std = '+busted' }
-files['**/lua/neap'] = { read_globals = { 'neap' } }
+files['**/spec'] = { std = '+busted' }

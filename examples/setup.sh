@@ -64,6 +64,7 @@ build() {
   local dir=$1 log=$1/build.log started=$SECONDS
   shift
   mkdir -p "$dir"
+  say "building $dir, a minute or two the first time (log: $log)"
   if ! { cmake -S . -B "$dir" -G Ninja "$@" && cmake --build "$dir" -j "$(jobs)"; } >"$log" 2>&1; then
     tail -n 60 "$log" >&2
     complain "building $dir failed; all of it is in $log"

@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.." || exit 2
 export LC_ALL=C.UTF-8
 
 if git rev-parse --git-dir >/dev/null 2>&1; then
-  list() { git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done; }
+  list() {
+    git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done
+  }
 else
   list() { find . -path ./build -prune -o -type f \( -false "${@/#/-o -name }" \) -print; }
 fi
