@@ -94,13 +94,13 @@ function Client:wait(uid, timeout_ms)
   while not self.replies[uid] do
     local frames = self.socket:receive(timeout_ms or self.timeout_ms)
     if not frames then return false end
-    local number = assert(msgpack.decode(frames[1]))
+    local number = msgpack.decode(frames[1])
     self.replies[number] = frames
   end
   local frames = self.replies[uid]
   self.replies[uid] = nil
   if not frames[3] then return true, nil end
-  local result = assert(msgpack.decode(frames[3]))
+  local result = msgpack.decode(frames[3])
   if result == msgpack.null then result = nil end
   return true, result
 end

@@ -219,15 +219,14 @@ function Reader:value(depth)
   return read(self, depth)
 end
 
----@param text string exactly one value
----@return any value, string? err # a value at the top that is nil comes back as `null`
+---Raises an error, with the position, for bytes that are not exactly one value.
+---@param text string
+---@return any value # nil is `null`
 function M.decode(text)
   local reader = setmetatable({ text = text, at = 1 }, Reader)
-  local ok, value = pcall(reader.value, reader, 0)
-  if not ok then return nil, value end
-  if reader.at ~= #text + 1 then return nil, ('%d bytes too many'):format(#text + 1 - reader.at) end
+  local value = reader:value(0)
+  if reader.at ~= #text + 1 then error(('%d bytes too many'):format(#text + 1 - reader.at), 0) end
   return value
 end
-
 
 return M
