@@ -203,7 +203,8 @@ int neap__instances_register(neap__instances *all, const neap__registration *reg
   }
   neap__instance like = {.entry.id = reg->instance_id, .world_size = reg->world_size, .record = record_free(all),
                          .block_size = (uint32_t)NEAP_MIN(reg->block_size, UINT32_MAX), .one_plane = reg->one_plane};
-  if (like.record == NEAP_INSTANCES_MAX) return neap__fail(err, NEAP_ELIMIT, "%u instances are registered", like.record);
+  if (like.record == NEAP_INSTANCES_MAX)
+    return neap__fail(err, NEAP_ELIMIT, "%u instances are registered already", NEAP_INSTANCES_MAX);
   code = neap__names_space(all->names, reg->model.at, reg->model.bytes, &layout, &like.space);
   if (code) return neap__fail(err, code, "no room for another model or layout: %s", neap_strerror(code));
   code = write_slot_tail(&like, &layout);
