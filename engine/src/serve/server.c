@@ -181,7 +181,7 @@ static int bind_socket(neap__server *server, neap_error *err) {
   server->socket = server->context ? zmq_socket(server->context, ZMQ_ROUTER) : NULL;
   if (!server->socket || set_options(server->socket, ipv6))
     return neap__fail(err, NEAP_ENOMEM, "zmq: %s", zmq_strerror(zmq_errno()));
-  char port[8] = "*";
+  char port[16] = "*";
   if (server->config.port > 0) snprintf(port, sizeof(port), "%u", server->config.port);
   snprintf(endpoint, sizeof(endpoint), ipv6 ? "tcp://[%s]:%s" : "tcp://%s:%s", address, port);
   if (zmq_bind(server->socket, endpoint)) {

@@ -213,7 +213,8 @@ static int serve(neap__server *server, neap__call *call, uint32_t args, neap_err
   if (call->op->args != ANY_ARGS && call->op->args != args)
     return neap__fail(err, NEAP_EINVAL, "%u arguments; expected %u", args, call->op->args);
   if (largest > NEAP_FRAME_BYTES_MAX)
-    return neap__fail(err, NEAP_EINVAL, "an argument of %zu bytes; expected at most %zu", largest, NEAP_FRAME_BYTES_MAX);
+    return neap__fail(err, NEAP_EINVAL, "an argument of %zu bytes; expected at most %zu", largest,
+                      NEAP_FRAME_BYTES_MAX);
   return call->op->serve(server, call, err);
 }
 
