@@ -30,24 +30,29 @@ struct neap__evictor {
   _Atomic uint64_t passes, triggered, demand_evictions, kept_proposals, failures;
 };
 
+/* How many victims to ask for: about as many as it takes, for a victim that is named and then spared has lost its place
+ * in the policy's order. */
+static uint32_t victims_for(neap__evictor *ev, uint64_t bytes, uint32_t objects) {
+  uint64_t average = (uint64_t)(neap__l1_usage(ev->config.l1) * (double)ev->pool_bytes) / NEAP_MAX(objects, 1) + 1;
+  return (uint32_t)NEAP_MIN(NEAP_MAX(bytes / average, 1), BATCH);
+}
+
 /* Evicts at least `want` bytes of scope if it can; returns how many. Proposals are bounded by the number of objects, so
  * that a cache full of leases ends the search. */
 static uint64_t evict_some(neap__evictor *ev, uint32_t scope, uint64_t want) {
-  neap__l1_stats stats;
-  neap__l1_stats_get(ev->config.l1, &stats);
   uint64_t freed = 0;
-  uint32_t slots[BATCH];
-  for (uint64_t proposals = 0; freed < want && proposals <= stats.objects;) {
-    uint32_t count = neap__stream_victims(ev->config.stream, scope, slots, BATCH);
+  uint32_t slots[BATCH], objects = neap__l1_objects(ev->config.l1);
+  for (uint64_t proposals = 0; freed < want && proposals <= objects;) {
+    uint32_t count = neap__stream_victims(ev->config.stream, scope, slots, victims_for(ev, want - freed, objects));
     if (count == 0) break;
     proposals += count;
     for (uint32_t i = 0; i < count; i++) {
-      int64_t bytes = freed < want ? neap__l1_evict(ev->config.l1, slots[i]) : NEAP_EBUSY;
+      int64_t bytes = neap__l1_evict(ev->config.l1, slots[i]);
       if (bytes > 0) {
         freed += (uint64_t)bytes;
       } else if (bytes == NEAP_EBUSY) {
         neap__stream_keep(ev->config.stream, slots[i]);
-        atomic_fetch_add(&ev->kept_proposals, freed < want);
+        atomic_fetch_add(&ev->kept_proposals, 1);
       }
     }
   }

@@ -9,6 +9,8 @@ double neap__l1_usage(neap__l1 *l1) {
   return (double)atomic_load(&l1->used_bytes) / (double)l1->config.pool_bytes;
 }
 
+uint32_t neap__l1_objects(neap__l1 *l1) { return atomic_load(&l1->objects); }
+
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant) {
   return tenant < NEAP_TENANTS_MAX ? atomic_load(&l1->tenant_bytes[tenant]) : 0;
 }

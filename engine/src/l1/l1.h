@@ -183,6 +183,7 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out);
 
 /* used / pool, exact, cheap: for the watermark test. */
 double neap__l1_usage(neap__l1 *l1);
+uint32_t neap__l1_objects(neap__l1 *l1); /* resident objects; cheap */
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant); /* exact bytes of residents, rounded to align_bytes */
 
 /* Calls visit for each resident object until it returns false. The key is a copy; nothing is locked during visit. */
