@@ -41,7 +41,8 @@ void neap__http_lmc_version(neap__call *call) {
 void neap__http_commit(neap__call *call) { neap__reply_json(call, MHD_HTTP_OK, cJSON_CreateString(NEAP_COMMIT)); }
 
 void neap__http_config_get(neap__call *call) {
-  neap__reply(call, MHD_HTTP_OK, "application/json", strdup(call->http->config.config_json));
+  const neap__http_config *config = &call->http->config;
+  neap__reply(call, MHD_HTTP_OK, "application/json", config->show_config(config->show_config_ctx, call->http->port));
 }
 
 void neap__http_adapters(neap__call *call) {
