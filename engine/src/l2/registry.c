@@ -67,6 +67,9 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 void neap__registry_add_loader(const neap__loader *loader) {
+  for (size_t i = 0; i < loaders_count; i++) {
+    if (loaders[i] == loader) return; /* every engine of a process may add its own */
+  }
   NEAP_ASSERT(loaders_count < LOADERS_MAX);
   loaders[loaders_count++] = loader;
 }
