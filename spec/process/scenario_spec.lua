@@ -139,7 +139,7 @@ describe('the server', function()
   end)
 
   it('stores nothing and stays alive when the pool is too small for one object', function()
-    start { l1_size_gb = 0.0005 }
+    start { l1_size_gb = 0.0002 }
     local load = workload.new(running)
     assert.equal(0, load:store(9, 600))
     assert.equal(0, load:hit(9, 600))
