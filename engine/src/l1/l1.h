@@ -80,7 +80,11 @@ typedef struct neap__l1_report {
   char removed[256];  /* why earlier segments were not adopted; "" if there were none or they were */
 } neap__l1_report;
 
-/* Creates or takes over the pool. Errors: NEAP_EINVAL (a field of config, named), NEAP_EBUSY (another live server owns
+/* How many slots neap__l1_open will use for config (slots_max, or its default): slot numbers are below it. */
+uint32_t neap__l1_slots(const neap__l1_config *config);
+
+/* Creates or takes over the pool; what was taken over is reported to config->emit as INSERT events, least recent
+ * first. Errors: NEAP_EINVAL (a field of config, named), NEAP_EBUSY (another live server owns
  * the name), NEAP_ENOSPC (no room in /dev/shm, no huge pages), NEAP_ENOMEM, NEAP_EIO. */
 int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report *report, neap_error *err);
 /* keep = false unlinks the segments; true leaves both for the next open. No call may be under way. */
@@ -100,7 +104,7 @@ void *neap__l1_annex(neap__l1 *l1, size_t *bytes);
 #define NEAP_RESERVE_TEMPORARY 2u /* the object leaves L1 when its last lease ends */
 
 /* Stages one buffer of bytes[i] for each key. results[i]: 0 (leases[i] is the writer's lease), NEAP_EEXIST (resident),
- * NEAP_EBUSY (exclusive, staged by another or twice in this call). Space for all keys that need one is taken together or not at all:
+ * NEAP_EBUSY (exclusive, and staged by anybody, also earlier in this call). Space for all keys that need one is taken together or not at all:
  * when it is short the call returns NEAP_ENOSPC (no room now), NEAP_ELIMIT (no slot or lease free) or NEAP_EINVAL
  * (an object larger than the pool, or of zero bytes), and nothing is staged. Returns 0 otherwise. */
 int neap__l1_reserve(neap__l1 *l1, uint32_t count, const neap__key *keys, const uint64_t *bytes, uint32_t flags,
@@ -108,8 +112,10 @@ int neap__l1_reserve(neap__l1 *l1, uint32_t count, const neap__key *keys, const 
 
 /* Publishes a staged object and ends the writer's lease. If the key became resident meanwhile the own buffer is freed
  * and the call still succeeds with *won = false (won may be NULL). If pin is not NULL the resident object is leased to
- * pin_owner in the same step and *pin receives the lease. NEAP_ESTALE: not a staged lease. */
-int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, neap__lease *pin);
+ * pin_owner (readers times) in the same step and *pin receives the lease. NEAP_ESTALE: not a staged lease.
+ * NEAP_ELIMIT: published, but no lease record was free for the pin. */
+int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
+                    neap__lease *pin);
 
 /* Gives a staged buffer back unpublished. NEAP_ESTALE: not a staged lease. */
 int neap__l1_abort(neap__l1 *l1, neap__lease lease);
@@ -177,6 +183,7 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out);
 
 /* used / pool, exact, cheap: for the watermark test. */
 double neap__l1_usage(neap__l1 *l1);
+uint32_t neap__l1_objects(neap__l1 *l1); /* resident objects; cheap */
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant); /* exact bytes of residents, rounded to align_bytes */
 
 /* Calls visit for each resident object until it returns false. The key is a copy; nothing is locked during visit. */

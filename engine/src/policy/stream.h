@@ -5,7 +5,8 @@
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next request for victims. A full buffer is flushed by the thread that filled it. The policy instance
  * is entered under one lock, so it needs none. Built-ins: "LRU" (tail-first by the order of events), "IsolatedLRU"
- * (one LRU per tenant), "ARC", "noop". A policy whose answers are short is completed by the built-in LRU. */
+ * (one LRU per tenant), "ARC", "noop". A policy that is not built in is completed by the built-in LRU when its answer
+ * is short; a built-in is not: it has named all there is, or it is noop and means it. */
 #pragma once
 #include <neap/policy.h>
 
@@ -24,7 +25,8 @@ void neap__stream_close(neap__stream *stream);
 void neap__stream_emit(void *stream, const neap_event *events, uint32_t count);
 
 /* Delivers pending events, then asks for at most max victims in scope (a tenant or NEAP_SCOPE_ALL). Distinct, in
- * order. Any thread; waits for a call already under way. */
+ * order, resident by the events so far. Each must be answered with a REMOVE event or neap__stream_keep: until then it
+ * is not handed out again. Any thread; waits for a call already under way. */
 uint32_t neap__stream_victims(neap__stream *stream, uint32_t scope, uint32_t *out, uint32_t max);
 
 /* Says that a proposed victim could not go (KEEP): slot stays in the policy's care. */
@@ -35,3 +37,6 @@ void neap__stream_flush(neap__stream *stream);
 
 /* The policy's name. */
 const char *neap__stream_policy(neap__stream *stream);
+
+/* How many proposals of the policy were dropped so far: no slot, not resident, or proposed already. Any thread. */
+uint64_t neap__stream_refused(neap__stream *stream);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.c - opens, wires up and closes everything below the front ends; the only file that knows all of it. Runs on
+ * the thread of whoever opens and closes the engine. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "script/script.h"
+
+#define WORKERS 4u
+#define WORK_QUEUE 65536u
+#define STORE_GRACE_MS 10000u
+#define TIER_GRACE_MS 10000u
+#define PREFETCHES 8u
+
+static int open_l1(neap__engine *e, neap_error *err) {
+  neap__l1_config l1 = e->config.l1;
+  const neap_policy *policy = neap__policy_find(e->config.eviction_policy, err);
+  if (!policy) return NEAP_EINVAL;
+  int rc = neap__stream_open(policy, neap__l1_slots(&l1), &e->stream, err);
+  if (rc) return rc;
+  l1.emit = neap__stream_emit;
+  l1.emit_ctx = e->stream;
+  rc = neap__l1_open(&l1, &e->l1, &e->report, err);
+  if (rc) return rc;
+  e->names = neap__l1_names(e->l1);
+  const neap__l1_report *r = &e->report;
+  if (r->removed[0]) NEAP_LOG_WARN("removed an earlier L1 pool of this name: %s", r->removed);
+  if (r->took_over)
+    NEAP_LOG_INFO("took over L1 of an earlier server: %u objects kept, %u damaged dropped, %u being written, %u leases",
+                  r->kept, r->damaged, r->staged, r->leases);
+  return 0;
+}
+
+static int open_tiers(neap__engine *e, neap_error *err) {
+  if (e->config.l2_adapter_count > NEAP_TIERS_MAX)
+    return neap__fail(err, NEAP_EINVAL, "--l2-adapter: %u given; expected at most %u", e->config.l2_adapter_count,
+                      NEAP_TIERS_MAX);
+  neap__tier_env env = {.loop = e->loop, .pool = e->pool, .names = e->names};
+  neap__l1_memory(e->l1, &env.memory);
+  for (uint32_t i = 0; i < e->config.l2_adapter_count; i++) {
+    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i, e->config.plugin_dirs, &e->tier_configs[i], err);
+    if (rc) return rc;
+    env.index = i;
+    rc = neap__tier_open(&e->tier_configs[i], &env, &e->tiers[i], err);
+    if (rc) {
+      neap__tier_config_free(&e->tier_configs[i]);
+      return rc;
+    }
+    e->tier_count++;
+  }
+  return 0;
+}
+
+static int open_flows(neap__engine *e, neap_error *err) {
+  neap__evictor_config evict = {.l1 = e->l1, .stream = e->stream, .loop = e->loop, .watermark = e->config.watermark,
+                                .ratio = e->config.ratio};
+  neap__storer_config store = {.l1 = e->l1, .loop = e->loop, .tiers = e->tiers, .tier_count = e->tier_count,
+                               .pending_bytes_max = e->config.l1.pool_bytes / 4, .skip_l1 = e->config.skip_l1};
+  int rc = neap__evictor_open(&evict, &e->evictor);
+  if (!rc) rc = neap__storer_open(&store, &e->storer);
+  neap__fetcher_config fetch = {.l1 = e->l1, .evictor = e->evictor, .loop = e->loop, .tiers = e->tiers,
+                                .tier_count = e->tier_count,
+                                .in_flight_max = e->config.prefetch_in_flight ? e->config.prefetch_in_flight : PREFETCHES,
+                                .deadline_ms = e->config.prefetch_deadline_ms, .retain = e->config.retain,
+                                .watermark = e->config.watermark};
+  if (!rc) rc = neap__fetcher_open(&fetch, &e->fetcher);
+  return rc ? neap__fail(err, rc, "cannot start the flows: %s", neap_strerror(rc)) : 0;
+}
+
+int neap__engine_open(const neap__engine_config *config, neap__engine **out, neap_error *err) {
+  neap__engine *e = calloc(1, sizeof *e);
+  if (!e) return neap__fail(err, NEAP_ENOMEM, "out of memory opening the engine");
+  e->config = *config;
+  e->opened_ns = neap__now_ns();
+  if (config->lua_dir) neap__lua_setup(config->lua_dir);
+  int rc = neap__loop_open("neap-loop", &e->loop);
+  if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
+  if (rc) neap__fail(err, rc, "cannot start the engine's threads: %s", neap_strerror(rc));
+  if (!rc) rc = open_l1(e, err);
+  if (!rc) rc = open_tiers(e, err);
+  if (!rc) rc = open_flows(e, err);
+  if (rc) {
+    neap__engine_close(e, e->report.took_over);
+    return rc;
+  }
+  *out = e;
+  return 0;
+}
+
+/* Stores first (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight; only then may
+ * the memory go that adapters were given. */
+void neap__engine_close(neap__engine *e, bool keep_l1) {
+  if (!e) return;
+  neap__storer_close(e->storer, STORE_GRACE_MS);
+  if (e->fetcher) neap__fetcher_drain(e->fetcher);
+  for (uint32_t i = 0; i < e->tier_count; i++) {
+    neap__tier_close(e->tiers[i], TIER_GRACE_MS);
+    neap__tier_config_free(&e->tier_configs[i]);
+  }
+  neap__fetcher_close(e->fetcher);
+  neap__evictor_close(e->evictor);
+  if (e->pool) neap__pool_close(e->pool);
+  if (e->loop) neap__loop_close(e->loop);
+  neap__l1_close(e->l1, keep_l1);
+  neap__stream_close(e->stream);
+  free(e);
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * flow/load.c - see load.h. A flight is one object on its way: its key, the staged buffer, and who waits for it. It
+ * lives in a hash table from the submission of its task until the adapter has let go of the buffer. */
+#include "flow/load.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS 4096u
+#define TASK_OBJECTS 64u
+
+typedef struct waiter {
+  struct waiter *next;
+  neap__load_for want;
+  uint32_t cell;
+} waiter;
+
+typedef struct flight {
+  struct flight *next; /* in its bucket */
+  neap__key key;
+  neap__lease staged; /* NEAP_NO_LEASE once committed */
+  uint32_t tier;
+  bool landed; /* its waiters were told; only the adapter's release is outstanding */
+  waiter *waiters;
+} flight;
+
+struct neap__loads {
+  neap__loads_config config;
+  flight *buckets[BUCKETS];
+  _Atomic uint64_t tasks, objects, loaded, out_of_room, not_found;
+};
+
+static const neap__owner load_owner = {.kind = NEAP_OWNER_LOCAL};
+
+int neap__loads_open(const neap__loads_config *config, neap__loads **out) {
+  neap__loads *l = calloc(1, sizeof *l);
+  if (!l) return NEAP_ENOMEM;
+  l->config = *config;
+  *out = l;
+  return 0;
+}
+
+void neap__loads_close(neap__loads *l) {
+  if (!l) return;
+  for (uint32_t i = 0; i < BUCKETS; i++) NEAP_ASSERT(!l->buckets[i]);
+  free(l);
+}
+
+static flight **bucket_of(neap__loads *l, const neap__key *key) {
+  return &l->buckets[neap__key_hash(key) & (BUCKETS - 1)];
+}
+
+static flight *find_flight(neap__loads *l, const neap__key *key) {
+  for (flight *f = *bucket_of(l, key); f; f = f->next)
+    if (!f->landed && memcmp(&f->key, key, sizeof *key) == 0) return f;
+  return NULL;
+}
+
+static void forget_flight(neap__loads *l, flight *f) {
+  flight **at = bucket_of(l, &f->key);
+  while (*at != f) at = &(*at)->next;
+  *at = f->next;
+  free(f);
+}
+
+static bool add_waiter(flight *f, const neap__load_for *want, uint32_t cell) {
+  waiter *w = malloc(sizeof *w);
+  if (!w) return false;
+  *w = (waiter){.want = *want, .cell = cell, .next = f->waiters};
+  f->waiters = w;
+  return true;
+}
+
+/* Hands a resident object (or the lack of one) to whoever wants it. */
+static void deliver(neap__loads *l, const neap__key *key, const neap__load_for *want, uint32_t cell, int result) {
+  neap__lease lease = NEAP_NO_LEASE;
+  if (!result && neap__l1_acquire(l->config.l1, 1, key, &want->owner, want->readers, true, &lease) != 1)
+    result = NEAP_ENOENT;
+  want->done(want->ctx, cell, lease, result);
+}
+
+/* Ends a flight for its waiters. The first one takes its lease together with the commit, so that a temporary object
+ * or a full L1 cannot take it away in between. */
+static void land(neap__loads *l, flight *f, int result) {
+  waiter *waiters = f->waiters;
+  f->waiters = NULL;
+  f->landed = true;
+  neap__tier_unlock(l->config.tiers[f->tier], &f->key);
+  if (result == 0) {
+    neap__lease pin = NEAP_NO_LEASE;
+    const neap__load_for *first = waiters ? &waiters->want : NULL;
+    result = first ? neap__l1_commit(l->config.l1, f->staged, NULL, &first->owner, first->readers, &pin)
+                   : neap__l1_commit(l->config.l1, f->staged, NULL, NULL, 0, NULL);
+    f->staged = NEAP_NO_LEASE;
+    if (result == 0) atomic_fetch_add(&l->loaded, 1);
+    if (waiters) {
+      waiter *w = waiters;
+      waiters = w->next;
+      w->want.done(w->want.ctx, w->cell, pin, pin == NEAP_NO_LEASE ? NEAP_ENOENT : 0);
+      free(w);
+    }
+  } else {
+    atomic_fetch_add(&l->not_found, 1);
+  }
+  while (waiters) {
+    waiter *w = waiters;
+    waiters = w->next;
+    deliver(l, &f->key, &w->want, w->cell, result);
+    free(w);
+  }
+}
+
+/* --- tasks ---------------------------------------------------------------------------------------------------- */
+
+typedef struct load_task {
+  neap__loads *loads;
+  flight *flights[TASK_OBJECTS];
+} load_task;
+
+/* Tail first, so that in the order of admission the heads of prompts are the most recent. */
+static void loaded(neap__task *task) {
+  load_task *t = task->ctx;
+  for (uint32_t i = task->op.count; i-- > 0;) land(t->loads, t->flights[i], task->op.objects[i].result);
+}
+
+static void let_go(neap__task *task) {
+  load_task *t = task->ctx;
+  for (uint32_t i = 0; i < task->op.count; i++) {
+    flight *f = t->flights[i];
+    if (f->staged != NEAP_NO_LEASE) neap__l1_abort(t->loads->config.l1, f->staged);
+    forget_flight(t->loads, f);
+  }
+  neap__task_free(task);
+  free(t);
+}
+
+static void submit(neap__loads *l, uint32_t tier, flight **flights, uint32_t count, uint64_t deadline_ms) {
+  load_task *t = malloc(sizeof *t);
+  neap__task *task = neap__task_new(NEAP_OP_LOAD, count);
+  NEAP_ASSERT(t && task); /* a few KiB; the process is beyond help when these fail */
+  t->loads = l;
+  memcpy(t->flights, flights, count * sizeof *flights);
+  neap__names *names = neap__l1_names(l->config.l1);
+  for (uint32_t i = 0; i < count; i++) {
+    neap__view view;
+    int rc = neap__l1_view(l->config.l1, flights[i]->staged, &view);
+    NEAP_ASSERT(rc == 0); /* the flight holds the lease */
+    task->keys[i] = flights[i]->key;
+    task->op.objects[i].key = neap__names_object_key(names, &flights[i]->key);
+    task->op.objects[i].data = view.data;
+    task->op.objects[i].bytes = view.bytes;
+  }
+  task->ctx = t;
+  task->done = loaded;
+  task->release = let_go;
+  atomic_fetch_add(&l->tasks, 1);
+  atomic_fetch_add(&l->objects, count);
+  if (neap__tier_submit(l->config.tiers[tier], task, deadline_ms) == 0) return;
+  for (uint32_t i = 0; i < count; i++) task->op.objects[i].result = NEAP_ELIMIT;
+  task->tier = l->config.tiers[tier];
+  loaded(task);
+  let_go(task);
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------- */
+
+static void refuse(neap__loads *l, const neap__load_item *item, const neap__load_for *want, int result) {
+  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
+  want->done(want->ctx, item->cell, NEAP_NO_LEASE, result);
+}
+
+/* Stages as many of the items as fit, from the start; the others get leases[i] = NEAP_NO_LEASE and NEAP_ENOSPC. */
+static void stage(neap__loads *l, const neap__load_item **items, uint32_t count, bool temporary, neap__lease *leases,
+                  int *results) {
+  neap__key keys[TASK_OBJECTS];
+  uint64_t bytes[TASK_OBJECTS];
+  for (uint32_t i = 0; i < count; i++) keys[i] = items[i]->key, bytes[i] = items[i]->bytes;
+  uint32_t flags = temporary ? NEAP_RESERVE_TEMPORARY : 0;
+  for (uint32_t fit = count; fit > 0; fit /= 2) {
+    int rc = neap__evictor_reserve(l->config.evictor, fit, keys, bytes, flags, &load_owner, leases, results);
+    for (uint32_t i = rc ? 0 : fit; i < count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
+    if (!rc) return;
+  }
+}
+
+static void start_batch(neap__loads *l, uint32_t tier, const neap__load_item **items, uint32_t count,
+                        const neap__load_for *want) {
+  neap__lease leases[TASK_OBJECTS];
+  int results[TASK_OBJECTS];
+  flight *flights[TASK_OBJECTS];
+  uint32_t flying = 0;
+  stage(l, items, count, want->temporary, leases, results);
+  for (uint32_t i = 0; i < count; i++) {
+    flight *f = results[i] == 0 ? calloc(1, sizeof *f) : NULL;
+    if (f && add_waiter(f, want, items[i]->cell)) {
+      flight **bucket = bucket_of(l, &items[i]->key);
+      f->key = items[i]->key;
+      f->staged = leases[i];
+      f->tier = tier;
+      f->next = *bucket;
+      *bucket = f;
+      flights[flying++] = f;
+    } else if (results[i] == NEAP_EEXIST) { /* a worker stored it meanwhile */
+      neap__tier_unlock(l->config.tiers[tier], &items[i]->key);
+      deliver(l, &items[i]->key, want, items[i]->cell, 0);
+    } else {
+      free(f);
+      if (leases[i] != NEAP_NO_LEASE) neap__l1_abort(l->config.l1, leases[i]);
+      atomic_fetch_add(&l->out_of_room, 1);
+      refuse(l, items[i], want, results[i] ? results[i] : NEAP_ENOMEM);
+    }
+  }
+  if (flying) submit(l, tier, flights, flying, want->deadline_ms);
+}
+
+void neap__loads_start(neap__loads *l, const neap__load_item *items, uint32_t count, const neap__load_for *want) {
+  for (uint32_t tier = 0; tier < l->config.tier_count; tier++) {
+    const neap__load_item *batch[TASK_OBJECTS];
+    uint32_t batched = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      if (items[i].tier != tier) continue;
+      flight *f = find_flight(l, &items[i].key);
+      if (f) {
+        neap__tier_unlock(l->config.tiers[tier], &items[i].key);
+        if (!add_waiter(f, want, items[i].cell)) want->done(want->ctx, items[i].cell, NEAP_NO_LEASE, NEAP_ENOMEM);
+        continue;
+      }
+      batch[batched++] = &items[i];
+      if (batched < TASK_OBJECTS) continue;
+      start_batch(l, tier, batch, batched, want);
+      batched = 0;
+    }
+    if (batched) start_batch(l, tier, batch, batched, want);
+  }
+}
+
+void neap__loads_stats_get(neap__loads *l, neap__loads_stats *out) {
+  *out = (neap__loads_stats){.tasks = atomic_load(&l->tasks),
+                             .objects = atomic_load(&l->objects),
+                             .loaded = atomic_load(&l->loaded),
+                             .out_of_room = atomic_load(&l->out_of_room),
+                             .not_found = atomic_load(&l->not_found)};
+}

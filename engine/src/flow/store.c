@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * flow/store.c - see store.h. Offers come from any thread into one bounded queue; everything after that runs on the
+ * loop thread. A batch goes to every tier at once and holds its leases until the last tier has let go. */
+#include "flow/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BATCH_OBJECTS 32u
+#define BATCHES_IN_FLIGHT 8u
+
+typedef struct offered {
+  struct offered *next;
+  neap__lease lease;
+  neap__key key;
+  uint64_t bytes;
+} offered;
+
+typedef struct batch {
+  neap__storer *storer;
+  uint32_t count, tiers_left;
+  bool everywhere; /* every tier stored every object so far */
+  offered *objects[BATCH_OBJECTS];
+} batch;
+
+struct neap__storer {
+  neap__storer_config config;
+  pthread_mutex_t lock; /* the queue */
+  pthread_cond_t idle;
+  offered *head, **tail;
+  bool closing;
+  neap__job job;
+  atomic_bool posted;
+  uint64_t refusal_logged_ns;
+  _Atomic uint64_t pending_bytes, submitted, submitted_objects, completed, completed_objects, failed_objects;
+  _Atomic uint64_t refused_objects, refused_bytes;
+  _Atomic uint32_t pending_objects, in_flight;
+};
+
+static const neap__owner store_owner = {.kind = NEAP_OWNER_LOCAL};
+
+/* --- offering ------------------------------------------------------------------------------------------------- */
+
+static void refuse(neap__storer *st, uint64_t bytes) {
+  atomic_fetch_add(&st->refused_objects, 1);
+  atomic_fetch_add(&st->refused_bytes, bytes);
+  uint64_t now = neap__now_ns();
+  if (now - st->refusal_logged_ns < 1000000000u) return;
+  st->refusal_logged_ns = now;
+  NEAP_LOG_WARN("L2 lags behind: %llu bytes wait to be stored (limit %llu); new objects stay in L1 only "
+                "(%llu so far)",
+                (unsigned long long)atomic_load(&st->pending_bytes), (unsigned long long)st->config.pending_bytes_max,
+                (unsigned long long)atomic_load(&st->refused_objects));
+}
+
+static offered *offer_one(neap__storer *st, const neap__key *key) {
+  neap__lease lease;
+  neap__view view;
+  if (neap__l1_acquire(st->config.l1, 1, key, &store_owner, 1, true, &lease) != 1) return NULL;
+  neap__l1_view(st->config.l1, lease, &view);
+  bool full = atomic_load(&st->pending_bytes) + view.bytes > st->config.pending_bytes_max;
+  offered *o = full ? NULL : malloc(sizeof *o);
+  if (!o) {
+    refuse(st, view.bytes);
+    neap__l1_release(st->config.l1, lease, UINT32_MAX);
+    return NULL;
+  }
+  *o = (offered){.lease = lease, .key = *key, .bytes = view.bytes};
+  atomic_fetch_add(&st->pending_bytes, view.bytes);
+  atomic_fetch_add(&st->pending_objects, 1);
+  return o;
+}
+
+void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys) {
+  if (st->config.tier_count == 0) return;
+  neap__names *names = neap__l1_names(st->config.l1);
+  bool any = false;
+  pthread_mutex_lock(&st->lock);
+  for (uint32_t i = 0; i < count && !st->closing; i++) {
+    if (!neap__names_primary(names, keys[i].space)) continue;
+    offered *o = offer_one(st, &keys[i]);
+    if (!o) continue;
+    *st->tail = o;
+    st->tail = &o->next;
+    any = true;
+  }
+  pthread_mutex_unlock(&st->lock);
+  if (any && !atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
+}
+
+/* --- storing, on the loop thread ------------------------------------------------------------------------------ */
+
+static void finish_object(neap__storer *st, offered *o, bool drop_l1) {
+  neap__l1_release(st->config.l1, o->lease, UINT32_MAX);
+  if (drop_l1) neap__l1_remove(st->config.l1, &o->key, false);
+  atomic_fetch_sub(&st->pending_bytes, o->bytes);
+  atomic_fetch_sub(&st->pending_objects, 1);
+  free(o);
+}
+
+static void batch_left(batch *b) {
+  neap__storer *st = b->storer;
+  if (--b->tiers_left) return;
+  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && b->everywhere);
+  free(b);
+  atomic_fetch_add(&st->completed, 1);
+  atomic_fetch_sub(&st->in_flight, 1);
+  if (!atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
+  pthread_mutex_lock(&st->lock);
+  pthread_cond_broadcast(&st->idle);
+  pthread_mutex_unlock(&st->lock);
+}
+
+static void stored(neap__task *task) {
+  batch *b = task->ctx;
+  uint32_t failed = 0;
+  int reason = 0;
+  for (uint32_t i = 0; i < task->op.count; i++)
+    if (task->op.objects[i].result != 0) failed++, reason = task->op.objects[i].result;
+  atomic_fetch_add(&b->storer->completed_objects, task->op.count - failed);
+  atomic_fetch_add(&b->storer->failed_objects, failed);
+  if (!failed) return;
+  b->everywhere = false;
+  NEAP_LOG_WARN("Store task to adapter %s failed for %u of %u keys: %s", neap__tier_config_of(task->tier)->name, failed,
+                task->op.count, neap_strerror(reason));
+}
+
+static void let_go(neap__task *task) {
+  batch *b = task->ctx;
+  neap__task_free(task);
+  batch_left(b);
+}
+
+static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
+  neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
+  if (!task) {
+    b->everywhere = false;
+    batch_left(b);
+    return;
+  }
+  neap__names *names = neap__l1_names(st->config.l1);
+  for (uint32_t i = 0; i < b->count; i++) {
+    neap__view view;
+    int rc = neap__l1_view(st->config.l1, b->objects[i]->lease, &view);
+    NEAP_ASSERT(rc == 0); /* the batch holds the lease */
+    task->keys[i] = b->objects[i]->key;
+    task->op.objects[i].key = neap__names_object_key(names, &b->objects[i]->key);
+    task->op.objects[i].data = view.data;
+    task->op.objects[i].bytes = view.bytes;
+  }
+  task->ctx = b;
+  task->done = stored;
+  task->release = let_go;
+  atomic_fetch_add(&st->submitted, 1);
+  atomic_fetch_add(&st->submitted_objects, b->count);
+  if (neap__tier_submit(tier, task, 0) == 0) return;
+  atomic_fetch_add(&st->failed_objects, b->count);
+  b->everywhere = false;
+  let_go(task);
+}
+
+static batch *next_batch(neap__storer *st) {
+  batch *b = calloc(1, sizeof *b);
+  if (!b) return NULL;
+  pthread_mutex_lock(&st->lock);
+  while (st->head && b->count < BATCH_OBJECTS) {
+    b->objects[b->count++] = st->head;
+    st->head = st->head->next;
+  }
+  if (!st->head) st->tail = &st->head;
+  pthread_mutex_unlock(&st->lock);
+  if (b->count) return b;
+  free(b);
+  return NULL;
+}
+
+static void drain(neap__job *job) {
+  neap__storer *st = (neap__storer *)((char *)job - offsetof(neap__storer, job));
+  atomic_store(&st->posted, false);
+  while (atomic_load(&st->in_flight) < BATCHES_IN_FLIGHT) {
+    batch *b = next_batch(st);
+    if (!b) return;
+    b->storer = st;
+    b->everywhere = true;
+    b->tiers_left = st->config.tier_count + 1; /* one for this function, so that b lives until all are submitted */
+    atomic_fetch_add(&st->in_flight, 1);
+    for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
+    batch_left(b);
+  }
+}
+
+/* --- open, close, look ---------------------------------------------------------------------------------------- */
+
+int neap__storer_open(const neap__storer_config *config, neap__storer **out) {
+  neap__storer *st = calloc(1, sizeof *st);
+  if (!st) return NEAP_ENOMEM;
+  st->config = *config;
+  st->tail = &st->head;
+  st->job.run = drain;
+  pthread_mutex_init(&st->lock, NULL);
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(&st->idle, &attr);
+  pthread_condattr_destroy(&attr);
+  *out = st;
+  return 0;
+}
+
+static void nothing(void *arg) { (void)arg; }
+
+void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
+  if (!st) return;
+  uint64_t until = neap__now_ns() + grace_ms * 1000000u;
+  struct timespec at = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
+  pthread_mutex_lock(&st->lock);
+  st->closing = true;
+  int timed_out = 0;
+  while ((st->head || atomic_load(&st->in_flight)) && !timed_out)
+    timed_out = pthread_cond_timedwait(&st->idle, &st->lock, &at);
+  offered *left = st->head;
+  st->head = NULL;
+  st->tail = &st->head;
+  pthread_mutex_unlock(&st->lock);
+  for (uint32_t n = 0; left; n++) {
+    offered *next = left->next;
+    if (n == 0) NEAP_LOG_WARN("closing with objects that were not yet stored to L2");
+    finish_object(st, left, false);
+    left = next;
+  }
+  neap__loop_call(st->config.loop, nothing, NULL);
+  if (atomic_load(&st->in_flight)) {
+    NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned",
+                   atomic_load(&st->in_flight), (unsigned long long)grace_ms);
+    return; /* completions still refer to st */
+  }
+  pthread_mutex_destroy(&st->lock);
+  pthread_cond_destroy(&st->idle);
+  free(st);
+}
+
+void neap__storer_stats_get(neap__storer *st, neap__storer_stats *out) {
+  *out = (neap__storer_stats){.submitted = atomic_load(&st->submitted),
+                              .submitted_objects = atomic_load(&st->submitted_objects),
+                              .completed = atomic_load(&st->completed),
+                              .completed_objects = atomic_load(&st->completed_objects),
+                              .failed_objects = atomic_load(&st->failed_objects),
+                              .refused_objects = atomic_load(&st->refused_objects),
+                              .refused_bytes = atomic_load(&st->refused_bytes),
+                              .pending_bytes = atomic_load(&st->pending_bytes),
+                              .pending_objects = atomic_load(&st->pending_objects),
+                              .in_flight = atomic_load(&st->in_flight)};
+}

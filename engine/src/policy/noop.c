@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy/noop.c - the policy of an operator who wants no eviction: it keeps nothing and proposes nothing. */
+#include "policy/builtin.h"
+
+static int noop_create(const neap_policy_context *context, void **self, neap_error *err) {
+  (void)context, (void)err;
+  *self = NULL;
+  return 0;
+}
+
+static void noop_on_events(void *self, const neap_event *events, uint32_t count) {
+  (void)self, (void)events, (void)count;
+}
+
+static uint32_t noop_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max) {
+  (void)self, (void)scope, (void)out, (void)max;
+  return 0;
+}
+
+static void noop_destroy(void *self) {
+  (void)self;
+}
+
+const neap_policy neap__policy_noop = {
+    .magic = NEAP_POLICY_MAGIC,
+    .abi = NEAP_POLICY_ABI,
+    .size = sizeof(neap_policy),
+    .name = "noop",
+    .create = noop_create,
+    .on_events = noop_on_events,
+    .victims = noop_victims,
+    .destroy = noop_destroy,
+};
