@@ -24,12 +24,13 @@ uint32_t neap__rank(uint32_t world, uint32_t worker);
 uint64_t neap__key_hash(const neap__key *key);
 
 /* Prints key in the given form into text. Returns its length without the NUL, or NEAP_EINVAL for a key with a
- * forbidden character ('@' in the model; '@', '/', '\\' in the salt; a model containing "-SEP-" in FILE form, which
- * could not be parsed back), NEAP_ELIMIT when cap is too small. */
+ * forbidden character ('@' in the model; '@', '/', '\\' in the salt; a model containing "-SEP-" or "-SEP/" in FILE
+ * form, which could not be parsed back), NEAP_ELIMIT when cap is too small. */
 int neap__key_format(const neap_object_key *key, neap_key_form form, char *text, size_t cap);
 
 /* Inverse of neap__key_format: strings (cap bytes) receives model and salt, out points into it. Returns 0, or
- * NEAP_EINVAL for anything neap__key_format cannot have printed (upper-case hex, missing fields, "x.data", ...). */
+ * NEAP_EINVAL for anything neap__key_format cannot have printed (upper-case hex, missing fields, "x.data", ...), or
+ * NEAP_ELIMIT when cap is below the text's model and salt with their two NULs. */
 int neap__key_parse(const char *text, neap_key_form form, neap_object_key *out, char *strings, size_t cap);
 
 /* 0 if the text may serve as salt / model name, else NEAP_EINVAL with the reason in err. Not NUL-terminated. */
