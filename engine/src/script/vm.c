@@ -76,6 +76,11 @@ static int boot_body(lua_State *L) {
 
 int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const char *name, const char *script_path,
                   neap_error *err) {
+  char path[sizeof(lua_dir) + 32];
+  snprintf(path, sizeof(path), "%s/neap/init.lua", lua_dir);
+  if (access(path, R_OK) != 0) {
+    return neap__fail(err, NEAP_ENOENT, "%s: the Lua side of the runtime is missing: cannot read %s", name, path);
+  }
   *vm = (neap__vm){.loop = loop, .host = host, .pulse = {.name = name, .host = host}};
   vm->native_bytes_max = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
   vm->L = luaL_newstate();

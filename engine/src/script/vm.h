@@ -29,7 +29,7 @@ typedef struct neap__vm {
 } neap__vm;
 
 /* Opens a VM whose `require` sees only lua_dir and the directory of script_path (may be NULL). name is borrowed until
- * close. 0, NEAP_ENOMEM, NEAP_ESCRIPT. On the thread that will enter it. */
+ * close. 0, NEAP_ENOENT (no lua_dir), NEAP_ENOMEM, NEAP_ESCRIPT. On the thread that will enter it. */
 int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const char *name, const char *script_path,
                   neap_error *err);
 /* Runs the finalizers and frees the VM. No coroutine is alive and coros are closed (coro.h). */
