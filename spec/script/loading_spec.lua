@@ -230,6 +230,14 @@ describe('a Lua module', function()
     assert.is_true(os.remove(flag))
   end)
 
+  it('prints to the log and cannot end the program', function()
+    open(store(nil, "open = function() print('a', 1, nil) print(select(2, pcall(os.exit))) end"), '{}', nil,
+      function(adapter)
+        assert.is_true(adapter:logged 'a\t1\tnil')
+        assert.is_true(adapter:logged 'a script cannot end the program')
+      end)
+  end)
+
   describe('that lists', function()
     it('reports keys, sizes and times until the engine has enough', function()
       local path = store(nil, [[

@@ -69,7 +69,7 @@ static int boot_body(lua_State *L) {
   neap__api_open(L, b->vm);
   lua_setfield(L, -2, "neap.core");
   lua_getglobal(L, "require");
-  lua_pushliteral(L, "neap.finalizers");
+  lua_pushliteral(L, "neap.boot");
   lua_call(L, 1, 0);
   return 0;
 }
