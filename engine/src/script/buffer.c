@@ -128,8 +128,8 @@ static int l_copy(lua_State *L) {
   uint64_t offset, length;
   neap__buffer_range(L, 4, from->bytes, &offset, &length);
   if (length > to->bytes - at) {
-    return luaL_error(L, "copy of %f bytes to offset %f does not fit a buffer of %f bytes", (double)length,
-                      (double)at, (double)to->bytes);
+    return luaL_error(L, "copy of %f bytes to offset %f does not fit a buffer of %f bytes", (double)length, (double)at,
+                      (double)to->bytes);
   }
   memmove(to->data + at, from->data + offset, (size_t)length);
   lua_settop(L, 1);
@@ -197,9 +197,10 @@ static int l_tostring(lua_State *L) {
 }
 
 void neap__buffer_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy}, {"equals", l_equals}, {"crc32c", l_crc32c},
-                                     {"fill", l_fill},     {"peek", l_peek}, {"poke", l_poke},     {"free", l_free},
-                                     {"__gc", l_free},     {"__len", l_size}, {"__tostring", l_tostring}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy},           {"equals", l_equals},
+                                     {"crc32c", l_crc32c}, {"fill", l_fill},           {"peek", l_peek},
+                                     {"poke", l_poke},     {"free", l_free},           {"__gc", l_free},
+                                     {"__len", l_size},    {"__tostring", l_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"buffer", l_buffer}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
   neap__vm_register(L, vm, methods);

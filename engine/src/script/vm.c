@@ -23,8 +23,6 @@ void neap__lua_setup(const char *dir) {
   snprintf(lua_dir, sizeof(lua_dir), "%s", dir);
 }
 
-const char *neap__lua_dir(void) { return lua_dir; }
-
 static int panic(lua_State *L) {
   const char *message = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no message)";
   NEAP_LOG_ERROR("Lua error outside a protected call: %s", message);
@@ -119,9 +117,13 @@ int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg,
   return rc;
 }
 
-void neap__vm_invoke(lua_State *L, int args, int results) { lua_call(L, args, results); }
+void neap__vm_invoke(lua_State *L, int args, int results) {
+  lua_call(L, args, results);
+}
 
-neap__vm *neap__vm_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+neap__vm *neap__vm_of(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
 
 void neap__vm_register(lua_State *L, neap__vm *vm, const luaL_Reg *functions) {
   for (; functions->name; functions++) {
