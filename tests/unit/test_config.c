@@ -96,7 +96,8 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
        "read_ahead_size must be a positive integer, got true (boolean)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"use_odirect\":\"yes\"}", "use_odirect must be a boolean"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"per_op_workers\":4}", "per_op_workers must be a dict"},
-      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number, at most 1000000000, but it is missing"},
+      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}",
+       "max_size_gb must be a positive number, at most 1000000000, but it is missing"},
       {"{\"type\":\"mock\",\"max_size_gb\":0,\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1}", "mock_bandwidth_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1,\"mock_bandwidth_gb\":\"f\"}",
@@ -113,7 +114,7 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
 
 static void a_serde_is_refused_by_name(void **state) {
   (void)state;
-  refuses_with(NEAP_ENOTSUP, "{\"type\":\"mock\",\"max_size_gb\":1,\"mock_bandwidth_gb\":1,\"serde\":{\"type\":\"fp8\"}}",
+  refuses_with(NEAP_ENOTSUP, "{\"type\":\"probe\",\"base_path\":\"/x\",\"serde\":{\"type\":\"fp8\"}}",
                "--l2-adapter #1: this build has no serde 'fp8'");
 }
 
@@ -132,9 +133,11 @@ static void unknown_keys_are_refused_with_their_path(void **state) {
 
 static void shares_of_eviction_lie_between_0_and_1(void **state) {
   (void)state;
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
+          "\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
           "eviction.eviction_ratio must be a positive number, at most 1, got 1.5 (number)");
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
+          "\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
           "eviction.trigger_watermark must be a positive number, at most 1, got 0 (number)");
 }
 
