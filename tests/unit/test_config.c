@@ -33,6 +33,12 @@ static const neap_adapter probe = {
     PROBE_FUNCTIONS,
 };
 static const neap_adapter free_form = {NEAP_ADAPTER_INIT("free_form", "1"), .schema_json = NULL, PROBE_FUNCTIONS};
+static const neap_adapter clashing = {
+    NEAP_ADAPTER_INIT("clashing", "1"),
+    .schema_json = "{\"shared\":{\"type\":\"string\"},\"own\":{\"type\":\"string\"}}",
+    PROBE_FUNCTIONS,
+};
+NEAP_ADAPTER_BUILTIN(clashing)
 NEAP_ADAPTER_BUILTIN(probe)
 NEAP_ADAPTER_BUILTIN(free_form)
 
@@ -181,6 +187,14 @@ static void a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key
   refuses("{\"type\":\"free_form\",\"anything\":1,\"shared\":\"no\"}", "shared must be a boolean");
 }
 
+static void the_frameworks_keys_keep_their_meaning_whatever_a_type_declares(void **state) {
+  (void)state;
+  neap__tier_config config = parse("{\"type\":\"clashing\",\"own\":\"o\",\"shared\":true}");
+  assert_true(config.shared);
+  assert_string_equal(config.params_json, "{\"own\":\"o\"}");
+  neap__tier_config_free(&config);
+}
+
 static void what_is_shown_is_what_was_given_without_secrets(void **state) {
   (void)state;
   neap__tier_config config = parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"password\":\"hunter2\"}");
@@ -217,6 +231,7 @@ int main(void) {
       cmocka_unit_test(a_built_in_gets_its_parameters_without_the_frameworks),
       cmocka_unit_test(defaults_are_lmcaches),
       cmocka_unit_test(a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key),
+      cmocka_unit_test(the_frameworks_keys_keep_their_meaning_whatever_a_type_declares),
       cmocka_unit_test(what_is_shown_is_what_was_given_without_secrets),
       cmocka_unit_test(a_name_that_is_taken_is_refused),
       cmocka_unit_test(the_number_of_the_adapter_is_in_the_message),
