@@ -15,7 +15,9 @@
 
 probe_state probe_script;
 
-static uint32_t number_of(const neap_object_key *key) { return key->hash[0] | (uint32_t)key->hash[1] << 8; }
+static uint32_t number_of(const neap_object_key *key) {
+  return key->hash[0] | (uint32_t)key->hash[1] << 8;
+}
 
 static int act_on(probe_state *p, uint32_t kind, neap_object *o) {
   uint32_t n = number_of(&o->key);
@@ -97,11 +99,19 @@ static int probe_open(const neap_adapter *adapter, const neap_host *host, const 
   return 0;
 }
 
-static void probe_close(void *self) { ((probe_state *)self)->closed++; }
+static void probe_close(void *self) {
+  ((probe_state *)self)->closed++;
+}
 
-static const neap_adapter full = {NEAP_ADAPTER_INIT("probe", "1"), .open = probe_open, .store = probe_call,
-                                  .lookup = probe_call, .load = probe_call, .remove = probe_call,
-                                  .cancel = probe_cancel, .status = probe_status, .close = probe_close};
+static const neap_adapter full = {NEAP_ADAPTER_INIT("probe", "1"),
+                                  .open = probe_open,
+                                  .store = probe_call,
+                                  .lookup = probe_call,
+                                  .load = probe_call,
+                                  .remove = probe_call,
+                                  .cancel = probe_cancel,
+                                  .status = probe_status,
+                                  .close = probe_close};
 neap_adapter probe_table;
 
 static void timespec_in_30s(struct timespec *ts) {
@@ -119,10 +129,16 @@ static void wait_until(const uint32_t *counter, uint32_t count) {
   assert_int_equal(rc, 0);
 }
 
-void probe_wait_held(uint32_t count) { wait_until(&probe_script.held_count, count); }
-void probe_wait_cancels(uint32_t count) { wait_until(&probe_script.cancels, count); }
+void probe_wait_held(uint32_t count) {
+  wait_until(&probe_script.held_count, count);
+}
+void probe_wait_cancels(uint32_t count) {
+  wait_until(&probe_script.cancels, count);
+}
 
-void probe_finish_held(uint32_t i) { probe_finish(probe_script.held[i]); }
+void probe_finish_held(uint32_t i) {
+  probe_finish(probe_script.held[i]);
+}
 
 void probe_answers(neap_op_kind kind, probe_answer how) {
   pthread_mutex_lock(&probe_script.lock);
@@ -172,7 +188,7 @@ static neap__key key_of(probe_engine *e, uint32_t n) {
 }
 
 probe_request *probe_post_sized(probe_engine *e, neap_op_kind kind, uint32_t first, uint32_t count, uint64_t bytes,
-                           uint64_t deadline_ms) {
+                                uint64_t deadline_ms) {
   probe_request *r = calloc(1, sizeof(*r));
   *r = (probe_request){.e = e, .task = neap__task_new(kind, count), .deadline_ms = deadline_ms, .count = count};
   r->data = calloc(count + 1, PROBE_BYTES);
@@ -224,9 +240,15 @@ int probe_run(probe_engine *e, neap_op_kind kind, uint32_t first, uint32_t count
   return result;
 }
 
-int probe_store(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_STORE, n, 1); }
-int probe_load(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_LOAD, n, 1); }
-int probe_lookup(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_LOOKUP, n, 1); }
+int probe_store(probe_engine *e, uint32_t n) {
+  return probe_run(e, NEAP_OP_STORE, n, 1);
+}
+int probe_load(probe_engine *e, uint32_t n) {
+  return probe_run(e, NEAP_OP_LOAD, n, 1);
+}
+int probe_lookup(probe_engine *e, uint32_t n) {
+  return probe_run(e, NEAP_OP_LOOKUP, n, 1);
+}
 
 neap__tier_stats probe_stats(probe_engine *e) {
   neap__tier_stats stats;
@@ -234,7 +256,9 @@ neap__tier_stats probe_stats(probe_engine *e) {
   return stats;
 }
 
-void probe_nothing(void *arg) { (void)arg; }
+void probe_nothing(void *arg) {
+  (void)arg;
+}
 
 void probe_drain(probe_engine *e) {
   for (int i = 0; i < 8; i++) neap__loop_call(e->loop, probe_nothing, NULL);
@@ -248,8 +272,10 @@ typedef struct lock_call {
 
 static void lock_on_loop(void *arg) {
   lock_call *c = arg;
-  if (c->lock) neap__tier_lock(c->e->tier, &c->key);
-  else neap__tier_unlock(c->e->tier, &c->key);
+  if (c->lock)
+    neap__tier_lock(c->e->tier, &c->key);
+  else
+    neap__tier_unlock(c->e->tier, &c->key);
 }
 
 void probe_lock(probe_engine *e, uint32_t n, bool lock) {
@@ -274,8 +300,12 @@ int probe_setup(void **state) {
   pthread_cond_init(&probe_script.change, NULL);
   probe_table = full;
   e->names_memory = mmap(NULL, neap__names_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  e->config = (neap__tier_config){.adapter = &probe_table, .type = "probe", .name = "probe", .params_json = "{}",
-                                  .trigger_watermark = 0.8, .eviction_ratio = 1.0};
+  e->config = (neap__tier_config){.adapter = &probe_table,
+                                  .type = "probe",
+                                  .name = "probe",
+                                  .params_json = "{}",
+                                  .trigger_watermark = 0.8,
+                                  .eviction_ratio = 1.0};
   return neap__loop_open("test", &e->loop) || neap__pool_open(2, 64, &e->pool) ||
          neap__names_open(e->names_memory, &e->names, &err) ||
          neap__layout_init(&layout, shape, 1, "bfloat16", 16, &err) ||
@@ -311,4 +341,3 @@ void probe_open_bounded(probe_engine *e, const char *policy) {
   snprintf(e->config.eviction_policy, sizeof(e->config.eviction_policy), "%s", policy);
   probe_open_tier(e);
 }
-

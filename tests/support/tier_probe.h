@@ -27,8 +27,8 @@ typedef struct probe_state {
   pthread_mutex_t lock;
   pthread_cond_t change;
   probe_answer answers[5]; /* by kind */
-  int forced;        /* result of every object, 1 = do the work */
-  bool flip;         /* loads return one wrong bit */
+  int forced;              /* result of every object, 1 = do the work */
+  bool flip;               /* loads return one wrong bit */
   uint8_t *data[PROBE_KEYS];
   int64_t used_s[PROBE_KEYS];
   neap_op *held[PROBE_HELD_MAX];
@@ -43,8 +43,8 @@ void probe_force(int result);
 void probe_wait_held(uint32_t count);
 void probe_wait_cancels(uint32_t count);
 void probe_call(void *self, neap_op *op); /* any of the five operations */
-void probe_finish(neap_op *op);     /* does the work of op and ends it */
-void probe_finish_held(uint32_t i); /* the i-th held operation */
+void probe_finish(neap_op *op);           /* does the work of op and ends it */
+void probe_finish_held(uint32_t i);       /* the i-th held operation */
 
 typedef struct probe_engine {
   neap__loop *loop;

@@ -230,7 +230,7 @@ static void close_does_not_wait_for_a_listing_to_be_complete(void **state) {
   pthread_t thread;
   assert_int_equal(pthread_create(&thread, NULL, close_thread, e), 0);
   probe_wait_cancels(1); /* that is what tells that close is under way */
-  probe_finish_held(0); /* its sink says stop */
+  probe_finish_held(0);  /* its sink says stop */
   pthread_join(thread, NULL);
   e->tier = NULL;
   assert_int_equal(probe_script.closed, 1);
