@@ -336,10 +336,24 @@ static void forget_tiers(neap__fetch *f) {
   }
 }
 
+/* The first of the waiting fetches ends with what L1 has. */
+static void give_up_waiting(neap__fetcher *fr) {
+  neap__fetch *f = fr->waiting;
+  fr->waiting = f->next;
+  if (!fr->waiting) fr->waiting_tail = &fr->waiting;
+  atomic_fetch_sub(&fr->waiting_count, 1);
+  finish(f);
+  unref(f);
+}
+
 /* Fetches past their deadline become final with what is there; loads under way go on without them. */
 static void check_deadlines(uv_timer_t *timer) {
   neap__fetcher *fr = timer->data;
   uint64_t now = neap__now_ns();
+  while (fr->waiting && now >= fr->waiting->deadline_ns) {
+    atomic_fetch_add(&fr->late, 1);
+    give_up_waiting(fr);
+  }
   for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
     next = f->next;
     if (now < f->deadline_ns) continue;
@@ -423,14 +437,7 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
 static void drain_waiting(void *arg) {
   neap__fetcher *fr = arg;
   atomic_store(&fr->drained, true);
-  while (fr->waiting) {
-    neap__fetch *f = fr->waiting;
-    fr->waiting = f->next;
-    atomic_fetch_sub(&fr->waiting_count, 1);
-    finish(f);
-    unref(f);
-  }
-  fr->waiting_tail = &fr->waiting;
+  while (fr->waiting) give_up_waiting(fr);
 }
 
 void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain_waiting, fr); }
