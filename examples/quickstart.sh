@@ -45,7 +45,7 @@ port=$(free_port) http_port=$(free_port)
 say "starting neap server on port $port, HTTP on $http_port"
 build/bin/neap server --host 127.0.0.1 --port "$port" --http-host 127.0.0.1 --http-port "$http_port" \
   --chunk-size 256 --l1-size-gb 0.25 --eviction-policy LRU --supported-transfer-mode engine_driven \
-  --shm-name "$name" --no-l1-use-lazy --plugin-path examples --l2-adapter "$adapter" >"$log" 2>&1 &
+  --shm-name "$name" --no-l1-use-lazy --l2-adapter "$adapter" >"$log" 2>&1 &
 server=$!
 for _ in {1..100}; do
   (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break

@@ -219,7 +219,7 @@ static int open_store(const neap_adapter *adapter, const neap_host *host, const 
   return 0;
 }
 
-static const neap_adapter fs_adapter = {
+const neap_adapter neap__fs_adapter = {
     NEAP_ADAPTER_INIT("fs", "1.0"),
     .schema_json =
         "{\"base_path\":{\"type\":\"string\",\"required\":true,\"doc\":\"directory of the files; made if missing\"},"
@@ -239,4 +239,4 @@ static const neap_adapter fs_adapter = {
     .close = close_store,
 };
 
-NEAP_ADAPTER_BUILTIN(fs_adapter)
+NEAP_ADAPTER_BUILTIN(neap__fs_adapter)

@@ -34,6 +34,8 @@ typedef struct neap__fs {
   uint64_t complaint_ns, complaints_held;
 } neap__fs;
 
+extern const neap_adapter neap__fs_adapter;
+
 /* fs.c: one log line per burst of failures of one kind. Returns the NEAP_ code of errno_value. Any thread. */
 int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_value);
 

@@ -75,7 +75,10 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   if (!e) return neap__fail(err, NEAP_ENOMEM, "out of memory opening the engine");
   e->config = *config;
   e->opened_ns = neap__now_ns();
-  if (config->lua_dir) neap__lua_setup(config->lua_dir);
+  if (config->lua_dir) {
+    neap__lua_setup(config->lua_dir);
+    neap__registry_add_loader(&neap__lua_loader);
+  }
   int rc = neap__loop_open("neap-loop", &e->loop);
   if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
   if (rc) neap__fail(err, rc, "cannot start the engine's threads: %s", neap_strerror(rc));

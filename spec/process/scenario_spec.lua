@@ -139,8 +139,8 @@ describe('the server', function()
   end)
 
   it('stores nothing and stays alive when the pool is too small for one object', function()
-    start { l1_size_gb = 0.0005 }
-    local load = workload.new(running)
+    start { l1_size_gb = 0.001 }
+    local load = workload.new(running, { hidden = 2048 })
     assert.equal(0, load:store(9, 600))
     assert.equal(0, load:hit(9, 600))
     assert.is_true(load.worker:ping(load.instance_id))
@@ -188,8 +188,7 @@ const neap_adapter *neap_adapter_entry(uint32_t i) { return i == 0 ? &old : NULL
     local said = refused {
       flags = { '--plugin-path', directory }, l2 = { '{"type":"plugin","module_path":"old.so","class_name":"Old"}' },
     }
-    assert.truthy(said:find('version', 1, true) or said:find('abi', 1, true), said)
-    assert.truthy(said:find('old', 1, true), said)
+    assert.truthy(said:find('old.so', 1, true) and said:find 'interface', said)
   end)
 
   it('refuses an unknown flag and a wrong value, by name', function()

@@ -96,7 +96,7 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
        "read_ahead_size must be a positive integer, got true (boolean)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"use_odirect\":\"yes\"}", "use_odirect must be a boolean"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"per_op_workers\":4}", "per_op_workers must be a dict"},
-      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number, but it is missing"},
+      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number, at most 1000000000, but it is missing"},
       {"{\"type\":\"mock\",\"max_size_gb\":0,\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1}", "mock_bandwidth_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1,\"mock_bandwidth_gb\":\"f\"}",

@@ -13,9 +13,9 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "chunk/key.h"
 #include "script/buffer.h"
@@ -127,7 +127,7 @@ static int result_of(neap__lua_op *lo, lua_State *R, neap_object *object) {
 }
 
 /* Takes back what the hook was lent. */
-static void revoke(neap__lua_op *lo) {
+static void take_back(neap__lua_op *lo) {
   neap__buffer_revoke(&lo->lease);
   if (lo->sink) lo->sink->op = NULL;
   if (lo->sink) lo->sink->slot = NULL;
@@ -135,7 +135,7 @@ static void revoke(neap__lua_op *lo) {
 }
 
 static void settle_object(neap__lua_op *lo, int code) {
-  revoke(lo);
+  take_back(lo);
   if (lo->op->kind == NEAP_OP_LIST) {
     lo->op->list_result = code;
   } else {

@@ -193,9 +193,10 @@ static request *request_new(lua_State *L, const char *verb, int (*push)(lua_Stat
 /* Ends an awaiting function: rc is what libuv said to the submission. */
 static int request_wait(lua_State *L, neap__coro *coro, request *r, int rc) {
   if (rc >= 0) return neap__coro_wait(L, coro, &r->await);
+  const char *verb = r->verb;
   request_release(&r->await);
   lua_pushnil(L);
-  return 1 + push_failure(L, r->verb, NULL, rc);
+  return 1 + push_failure(L, verb, NULL, rc);
 }
 
 /* --- functions of neap.core ------------------------------------------------------------------------------------- */

@@ -14,12 +14,13 @@
 
 #include <lauxlib.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/json.h"
 #include "script/adapter_call.h"
-#include "script/json.h"
+#include "script/values.h"
 #include "script/module.h"
 
 #define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open hook */
@@ -53,7 +54,7 @@ static int setup_body(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   a->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  neap__json_push(L, o->params);
+  neap__value_push(L, o->params);
   a->params_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
@@ -167,9 +168,9 @@ static int status_body(lua_State *L) {
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, an->adapter->hook_refs[NEAP__HOOK_STATUS]);
   lua_rawgeti(L, LUA_REGISTRYINDEX, an->adapter->self_ref);
-  lua_call(L, 1, 1);
+  neap__vm_invoke(L, 1, 1);
   if (!lua_istable(L, 1)) return luaL_error(L, "status returned a %s, expected a table", luaL_typename(L, 1));
-  neap__json_take(L, 1, an->holder, "status");
+  neap__value_take(L, 1, an->holder, "status");
   return 0;
 }
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "script/json.h"
+#include "script/values.h"
 #include "script/lua_adapter.h"
 #include "script/script.h"
 
@@ -19,13 +19,13 @@ static neap__lua_class *classes;
 void neap__module_push(lua_State *L, const char *path, const char *class_name, const char *config_class_name) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "neap.loader");
-  lua_call(L, 1, 1);
+  neap__vm_invoke(L, 1, 1);
   lua_getfield(L, -1, "load");
   lua_remove(L, -2);
   lua_pushstring(L, path);
   lua_pushstring(L, class_name);
   lua_pushstring(L, config_class_name);
-  lua_call(L, 3, 2);
+  neap__vm_invoke(L, 3, 2);
 }
 
 /* What probe_body reads from the class; strings and tree are the caller's to free. */
@@ -47,7 +47,7 @@ static int probe_body(lua_State *L) {
   probe *p = lua_touserdata(L, 1);
   lua_settop(L, 0);
   neap__module_push(L, p->path, p->class_name, p->config_class_name);
-  if (!lua_isnil(L, 2)) neap__json_take(L, 2, p->schema, "schema");
+  if (!lua_isnil(L, 2)) neap__value_take(L, 2, p->schema, "schema");
   p->removes = has(L, "delete");
   p->lists = has(L, "list");
   lua_getfield(L, 1, "version");

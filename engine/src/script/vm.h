@@ -39,6 +39,9 @@ void neap__vm_close(neap__vm *vm);
  * 0, or NEAP_ESCRIPT with the message in err. The stack is empty afterwards. */
 int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg, neap_error *err);
 
+/* Below neap__vm_call: calls the function below its arguments. Raises what it raises; it cannot await. */
+void neap__vm_invoke(lua_State *L, int args, int results);
+
 /* The VM of a C function that was registered by neap__vm_register. */
 neap__vm *neap__vm_of(lua_State *L);
 /* Adds functions to the table on top, each with the VM as its first upvalue. Raises. */

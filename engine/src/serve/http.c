@@ -23,7 +23,7 @@
 typedef struct route {
   const char *method;
   const char *path; /* one ending in '*' stands for every path with at least one byte more */
-  void (*handle)(neap__call *call);
+  void (*handle)(neap__http_call *call);
 } route;
 
 static const route routes[] = {
@@ -59,10 +59,11 @@ static bool route_matches(const route *r, const char *path, const char **tail) {
   return true;
 }
 
-static void dispatch(neap__call *call, const char *method) {
+static void dispatch(neap__http_call *call, const char *method) {
   bool known = false;
   if (call->body_refused) {
-    neap__reply_detail(call, MHD_HTTP_CONTENT_TOO_LARGE, "request body is larger than %u bytes", NEAP_HTTP_BODY_MAX);
+    neap__http_reply_detail(call, MHD_HTTP_CONTENT_TOO_LARGE, "request body is larger than %u bytes",
+                            NEAP_HTTP_BODY_MAX);
     return;
   }
   for (size_t i = 0; i < NEAP_ARRAY_LEN(routes); i++) {
@@ -72,13 +73,13 @@ static void dispatch(neap__call *call, const char *method) {
     routes[i].handle(call);
     return;
   }
-  if (known) neap__reply_detail(call, MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed");
-  else neap__reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
+  if (known) neap__http_reply_detail(call, MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed");
+  else neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
 }
 
 /* --- one request ---------------------------------------------------------------------------------------------- */
 
-static void append_body(neap__call *call, const char *data, size_t bytes) {
+static void append_body(neap__http_call *call, const char *data, size_t bytes) {
   if (call->body_refused) return;
   if (bytes > NEAP_HTTP_BODY_MAX - call->body_bytes) {
     call->body_refused = true;
@@ -99,7 +100,7 @@ static void append_body(neap__call *call, const char *data, size_t bytes) {
   call->body[call->body_bytes] = '\0';
 }
 
-static enum MHD_Result send_answer(neap__call *call) {
+static enum MHD_Result send_answer(neap__http_call *call) {
   struct MHD_Response *response =
       MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
   if (!response) return MHD_NO;
@@ -113,7 +114,7 @@ static enum MHD_Result send_answer(neap__call *call) {
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *data, size_t *bytes, void **context) {
   (void)version;
-  neap__call *call = *context;
+  neap__http_call *call = *context;
   if (!call) { /* headers only: the body, if any, follows */
     call = calloc(1, sizeof(*call));
     *context = call;
@@ -130,7 +131,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
   call->path = url;
   call->waiting = false;
   if (call->resume) {
-    void (*resume)(neap__call *) = call->resume;
+    void (*resume)(neap__http_call *) = call->resume;
     call->resume = NULL;
     resume(call);
   } else {
@@ -142,7 +143,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 
 static void on_end(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how) {
   (void)cls, (void)connection, (void)how;
-  neap__call *call = *context;
+  neap__http_call *call = *context;
   if (!call) return;
   free(call->body);
   free(call->text);
@@ -150,7 +151,7 @@ static void on_end(void *cls, struct MHD_Connection *connection, void **context,
   *context = NULL;
 }
 
-void neap__call_wait(neap__call *call, void (*resume)(neap__call *call)) {
+void neap__http_wait(neap__http_call *call, void (*resume)(neap__http_call *call)) {
   uv_mutex_lock(&call->http->lock);
   call->http->set_aside++;
   uv_mutex_unlock(&call->http->lock);
@@ -159,7 +160,7 @@ void neap__call_wait(neap__call *call, void (*resume)(neap__call *call)) {
   MHD_suspend_connection(call->connection);
 }
 
-void neap__call_wake(neap__call *call) {
+void neap__http_wake(neap__http_call *call) {
   neap__http *http = call->http;
   MHD_resume_connection(call->connection);
   uv_mutex_lock(&http->lock);

@@ -17,7 +17,8 @@ typedef struct neap__http_config {
   neap__server *server;
   const char *host; /* a numeric address or a name; there is no authentication, so better a loopback one */
   uint32_t port;    /* 0: any free one, see neap__http_port */
-  const char *config_json; /* the answer to GET /config */
+  char *(*show_config)(void *ctx, uint32_t http_port); /* the answer to GET /config, malloc'd; HTTP thread */
+  void *show_config_ctx;
   const char *instance_id; /* label in the metrics */
   bool metrics;            /* false: GET /metrics is 404 */
   /* Shown in /status, as configured. */

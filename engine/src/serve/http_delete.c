@@ -14,7 +14,7 @@
 
 typedef struct deletion {
   neap__job job;
-  neap__call *call;
+  neap__http_call *call;
   neap__tier *only; /* NULL: every tier */
   bool l1, l2, force;
   uint32_t count;
@@ -37,7 +37,9 @@ static void free_deletion(deletion *d) {
 /* --- reading the body ----------------------------------------------------------------------------------------- */
 
 static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static bool read_hash(const char *hex, uint8_t hash[NEAP_HASH_BYTES]) {
@@ -50,7 +52,7 @@ static bool read_hash(const char *hex, uint8_t hash[NEAP_HASH_BYTES]) {
 }
 
 /* A member of key `i` of the list, complained about if it is missing (and must not be) or of another type. */
-static const cJSON *key_member(neap__complaints *complaints, const cJSON *object, uint32_t i, const char *name,
+static const cJSON *key_member(neap__http_complaints *complaints, const cJSON *object, uint32_t i, const char *name,
                                bool text, bool required) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
   bool ok = value ? (text ? cJSON_IsString(value) : cJSON_IsNumber(value) && value->valuedouble >= 0 &&
@@ -58,17 +60,17 @@ static const cJSON *key_member(neap__complaints *complaints, const cJSON *object
                                                         value->valuedouble == (double)(uint32_t)value->valuedouble)
                   : !required;
   if (ok) return value;
-  cJSON *loc = neap__loc("body", "keys");
+  cJSON *loc = neap__http_loc("body", "keys");
   cJSON_AddItemToArray(loc, cJSON_CreateNumber(i));
   cJSON_AddItemToArray(loc, cJSON_CreateString(name));
-  if (!value) neap__complain(complaints, "missing", "Field required", object, loc);
-  else if (text) neap__complain(complaints, "string_type", "Input should be a valid string", value, loc);
-  else neap__complain(complaints, "int_type", "Input should be an integer from 0 to 4294967295", value, loc);
+  if (!value) neap__http_complain(complaints, NEAP_HTTP_MISSING, object, loc);
+  else if (text) neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, loc);
+  else neap__http_complain(complaints, NEAP_HTTP_NO_UINT, value, loc);
   return NULL;
 }
 
 /* False: a 400 has been answered. A complaint leaves the key as it is. */
-static bool read_key(neap__call *call, neap__complaints *complaints, const cJSON *object, uint32_t i,
+static bool read_key(neap__http_call *call, neap__http_complaints *complaints, const cJSON *object, uint32_t i,
                      neap_object_key *key) {
   neap_error err = {0};
   const cJSON *hash = key_member(complaints, object, i, "chunk_hash_hex", true, true);
@@ -82,28 +84,29 @@ static bool read_key(neap__call *call, neap__complaints *complaints, const cJSON
   key->rank = (uint32_t)rank->valuedouble;
   key->group = group ? (uint32_t)group->valuedouble : 0;
   if (!read_hash(hash->valuestring, key->hash)) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "keys[%u]: chunk_hash_hex '%.80s' is not valid; expected 64 "
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "keys[%u]: chunk_hash_hex '%.80s' is not valid; expected 64 "
                                                    "hexadecimal digits", i, hash->valuestring);
     return false;
   }
   if (neap__model_check(key->model, strlen(key->model), &err) == 0 &&
       neap__salt_check(key->salt, strlen(key->salt), &err) == 0)
     return true;
-  neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "keys[%u]: %s", i, err.text);
+  neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "keys[%u]: %s", i, err.text);
   return false;
 }
 
 /* False: answered. */
-static bool read_keys(neap__call *call, neap__complaints *complaints, deletion *d) {
+static bool read_keys(neap__http_call *call, neap__http_complaints *complaints, deletion *d) {
   const cJSON *keys = cJSON_GetObjectItemCaseSensitive(d->body, "keys"), *object;
   if (!cJSON_IsArray(keys)) {
-    neap__complain(complaints, keys ? "list_type" : "missing", keys ? "Input should be a valid list" : "Field required",
-                   keys ? keys : d->body, neap__loc("body", "keys"));
+    cJSON *loc = neap__http_loc("body", "keys");
+    if (keys) neap__http_complain(complaints, NEAP_HTTP_NO_LIST, keys, loc);
+    else neap__http_complain(complaints, NEAP_HTTP_MISSING, d->body, loc);
     return true;
   }
   int count = cJSON_GetArraySize(keys);
   if (count > KEYS_MAX) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "too many keys: %d; expected at most %d", count, KEYS_MAX);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "too many keys: %d; expected at most %d", count, KEYS_MAX);
     return false;
   }
   d->keys = calloc((size_t)count + 1, sizeof(*d->keys));
@@ -116,8 +119,8 @@ static bool read_keys(neap__call *call, neap__complaints *complaints, deletion *
 }
 
 /* False: answered. */
-static bool read_deletion(neap__call *call, deletion *d, const char **adapter) {
-  neap__complaints complaints = {0};
+static bool read_deletion(neap__http_call *call, deletion *d, const char **adapter) {
+  neap__http_complaints complaints = {0};
   bool going = read_keys(call, &complaints, d);
   const cJSON *tier = cJSON_GetObjectItemCaseSensitive(d->body, "tier");
   const cJSON *force = cJSON_GetObjectItemCaseSensitive(d->body, "force");
@@ -132,13 +135,13 @@ static bool read_deletion(neap__call *call, deletion *d, const char **adapter) {
     return false;
   }
   if (!d->l1 && !d->l2)
-    neap__complain(&complaints, "literal_error", "Input should be 'l2', 'l1' or 'all'", tier,
-                   neap__loc("body", "tier"));
+    neap__http_complain(&complaints, "literal_error", "Input should be 'l2', 'l1' or 'all'", tier,
+                   neap__http_loc("body", "tier"));
   if (force && !cJSON_IsBool(force))
-    neap__complain(&complaints, "bool_type", "Input should be a valid boolean", force, neap__loc("body", "force"));
+    neap__http_complain(&complaints, NEAP_HTTP_NO_BOOL, force, neap__http_loc("body", "force"));
   if (name && !*adapter && !cJSON_IsNull(name))
-    neap__complain(&complaints, "string_type", "Input should be a valid string", name, neap__loc("body", "adapter"));
-  return !neap__reply_complaints(call, &complaints);
+    neap__http_complain(&complaints, NEAP_HTTP_NO_STRING, name, neap__http_loc("body", "adapter"));
+  return !neap__http_reply_complaints(call, &complaints);
 }
 
 /* --- L1 ------------------------------------------------------------------------------------------------------- */
@@ -193,7 +196,7 @@ static void note_error(deletion *d, neap__tier *tier, int code) {
 }
 
 static void delete_ended(deletion *d) {
-  if (--d->pending == 0) neap__call_wake(d->call);
+  if (--d->pending == 0) neap__http_wake(d->call);
 }
 
 static void delete_done(neap__task *task) {
@@ -233,24 +236,24 @@ static void delete_submit(neap__job *job) {
 
 /* --- the request ---------------------------------------------------------------------------------------------- */
 
-static void delete_answer(neap__call *call) {
+static void delete_answer(neap__http_call *call) {
   deletion *d = call->state;
   cJSON *json = cJSON_CreateObject();
   cJSON_AddNumberToObject(json, "deleted", d->deleted);
   cJSON_AddNumberToObject(json, "skipped", d->skipped);
   cJSON_AddBoolToObject(json, "ok", !d->error[0]);
   if (d->error[0]) cJSON_AddStringToObject(json, "error", d->error);
-  neap__reply_json(call, MHD_HTTP_OK, json);
+  neap__http_reply_json(call, MHD_HTTP_OK, json);
   free_deletion(d);
 }
 
-void neap__http_objects_delete(neap__call *call) {
+void neap__http_objects_delete(neap__http_call *call) {
   const char *adapter = NULL;
   deletion *d = calloc(1, sizeof(*d));
   if (!d) return; /* no memory, no answer: the connection ends */
   d->call = call;
   d->job.run = delete_submit;
-  bool ok = neap__call_body(call, &d->body) && read_deletion(call, d, &adapter);
+  bool ok = neap__http_body(call, &d->body) && read_deletion(call, d, &adapter);
   neap__tier *tier = ok && d->l2 ? neap__http_find_tier(call, adapter) : NULL;
   if (!ok || (d->l2 && !tier)) {
     free_deletion(d);
@@ -264,6 +267,6 @@ void neap__http_objects_delete(neap__call *call) {
     delete_answer(call);
     return;
   }
-  neap__call_wait(call, delete_answer);
+  neap__http_wait(call, delete_answer);
   neap__loop_post(call->http->config.engine->loop, &d->job);
 }

@@ -23,7 +23,7 @@ typedef struct entry {
 
 typedef struct listing {
   neap__job job;
-  neap__call *call;
+  neap__http_call *call;
   neap__tier *tier;
   char *model; /* NULL: any */
   char *after; /* NULL: from the start */
@@ -60,7 +60,7 @@ static int list_sink(neap_op *op, const neap_list_entry *found) {
 static void list_done(neap__task *task) {
   listing *list = task->ctx;
   list->result = list->no_memory ? NEAP_ENOMEM : task->op.list_result;
-  neap__call_wake(list->call);
+  neap__http_wake(list->call);
 }
 
 static void list_submit(neap__job *job) {
@@ -77,7 +77,7 @@ static void list_submit(neap__job *job) {
   if (rc == 0) return;
   if (task) neap__task_free(task);
   list->result = rc;
-  neap__call_wake(list->call);
+  neap__http_wake(list->call);
 }
 
 /* --- answering ------------------------------------------------------------------------------------------------ */
@@ -101,15 +101,15 @@ static void add_entry(cJSON *entries, const entry *e) {
   cJSON_AddNumberToObject(shown, "kv_rank", key.rank);
   cJSON_AddNumberToObject(shown, "object_group_id", key.group);
   cJSON_AddStringToObject(shown, "cache_salt", key.salt);
-  neap__json_u64(item, "size_bytes", e->bytes);
+  neap__http_json_u64(item, "size_bytes", e->bytes);
   cJSON_AddItemToArray(entries, item);
 }
 
-static void list_answer(neap__call *call) {
+static void list_answer(neap__http_call *call) {
   listing *list = call->state;
   const neap__tier_config *config = neap__tier_config_of(list->tier);
   if (list->result != 0) {
-    neap__reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "L2 adapter '%s' could not be listed: %s", config->type,
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "L2 adapter '%s' could not be listed: %s", config->type,
                        neap_strerror(list->result));
     free_listing(list);
     return;
@@ -122,51 +122,52 @@ static void list_answer(neap__call *call) {
   for (uint32_t i = 0; i < list->count && i < list->page; i++) add_entry(entries, &list->entries[i]);
   if (list->count > list->page) cJSON_AddStringToObject(json, "next_page_token", list->entries[list->page - 1].name);
   else cJSON_AddNullToObject(json, "next_page_token");
-  neap__reply_json(call, MHD_HTTP_OK, json);
+  neap__http_reply_json(call, MHD_HTTP_OK, json);
   free_listing(list);
 }
 
 /* --- the request ---------------------------------------------------------------------------------------------- */
 
 /* False: a complaint has been answered. */
-static bool read_page_size(neap__call *call, uint32_t *page) {
-  const char *text = neap__call_query(call, "page_size");
+static bool read_page_size(neap__http_call *call, uint32_t *page) {
+  const char *text = neap__http_query(call, "page_size");
   *page = PAGE_DEFAULT;
   if (!text) return true;
-  neap__complaints complaints = {0};
+  neap__http_complaints complaints = {0};
   char *end;
   errno = 0;
   long size = strtol(text, &end, 10);
-  cJSON *input = cJSON_CreateString(text);
-  if (end == text || *end || errno)
-    neap__complain(&complaints, "int_parsing", "Input should be a valid integer, unable to parse string as an integer",
-                   input, neap__loc("query", "page_size"));
-  else if (size < 1 || size > PAGE_MAX)
-    neap__complain(&complaints, size < 1 ? "greater_than_equal" : "less_than_equal",
-                   size < 1 ? "Input should be greater than or equal to 1"
-                            : "Input should be less than or equal to 5000",
-                   input, neap__loc("query", "page_size"));
-  if (complaints.list && !(end == text || *end || errno))
-    cJSON_AddNumberToObject(cJSON_AddObjectToObject(cJSON_GetArrayItem(complaints.list, 0), "ctx"),
-                            size < 1 ? "ge" : "le", size < 1 ? 1 : PAGE_MAX);
+  cJSON *input = cJSON_CreateString(text), *loc = neap__http_loc("query", "page_size");
+  if (end == text || *end || errno) {
+    neap__http_complain(&complaints, "int_parsing", "Input should be a valid integer", input, loc);
+  } else if (size < 1 || size > PAGE_MAX) {
+    bool low = size < 1;
+    const char *msg = low ? "Input should be greater than or equal to 1" : "Input should be less than or equal to 5000";
+    neap__http_complain(&complaints, low ? "greater_than_equal" : "less_than_equal", msg, input, loc);
+    cJSON *context = cJSON_AddObjectToObject(cJSON_GetArrayItem(complaints.list, 0), "ctx");
+    cJSON_AddNumberToObject(context, low ? "ge" : "le", low ? 1 : PAGE_MAX);
+  } else {
+    *page = (uint32_t)size;
+    cJSON_Delete(loc);
+  }
   cJSON_Delete(input);
-  *page = (uint32_t)size;
-  return !neap__reply_complaints(call, &complaints);
+  return !neap__http_reply_complaints(call, &complaints);
 }
 
-neap__tier *neap__http_find_tier(neap__call *call, const char *type) {
+neap__tier *neap__http_find_tier(neap__http_call *call, const char *type) {
   const neap__engine *engine = call->http->config.engine;
   if (engine->tier_count == 0) {
-    neap__reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "no L2 adapters configured");
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "no L2 adapters configured");
     return NULL;
   }
   for (uint32_t i = 0; i < engine->tier_count; i++)
     if (!type || strcmp(neap__tier_config_of(engine->tiers[i])->type, type) == 0) return engine->tiers[i];
-  neap__reply_detail(call, MHD_HTTP_NOT_FOUND, "no L2 adapter with type_name='%s'", type);
+  neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "no L2 adapter with type_name='%s'", type);
   return NULL;
 }
 
-static listing *new_listing(neap__call *call, neap__tier *tier, uint32_t page, const char *model, const char *after) {
+static listing *new_listing(neap__http_call *call, neap__tier *tier, uint32_t page, const char *model,
+                            const char *after) {
   listing *list = calloc(1, sizeof(*list));
   if (!list) return NULL;
   list->job.run = list_submit;
@@ -182,33 +183,33 @@ static listing *new_listing(neap__call *call, neap__tier *tier, uint32_t page, c
   return NULL;
 }
 
-void neap__http_objects_list(neap__call *call) {
-  const char *tier_name = neap__call_query(call, "tier"), *after = neap__call_query(call, "page_token");
+void neap__http_objects_list(neap__http_call *call) {
+  const char *tier_name = neap__http_query(call, "tier"), *after = neap__http_query(call, "page_token");
   uint32_t page;
   if (!read_page_size(call, &page)) return;
   if (tier_name && strcmp(tier_name, "l2") != 0) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "tier '%s' not supported; only 'l2'", tier_name);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "tier '%s' not supported; only 'l2'", tier_name);
     return;
   }
-  neap__tier *tier = neap__http_find_tier(call, neap__call_query(call, "adapter"));
+  neap__tier *tier = neap__http_find_tier(call, neap__http_query(call, "adapter"));
   if (!tier) return;
   neap_object_key key;
   char strings[NEAP_KEY_TEXT_MAX];
   if (after && neap__key_parse(after, NEAP_KEY_NATIVE, &key, strings, sizeof(strings)) != 0) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "page_token '%s' is not valid; expected the next_page_token of an "
-                                                   "earlier answer", after);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST,
+                            "page_token '%s' is not valid; expected the next_page_token of an earlier answer", after);
     return;
   }
   const neap__tier_config *config = neap__tier_config_of(tier);
   if (!neap__tier_can(tier, NEAP_OP_LIST)) {
-    neap__reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
                        "L2 adapter '%s' does not support listing: %s does not implement list", config->type,
                        config->name);
     return;
   }
-  listing *list = new_listing(call, tier, page, neap__call_query(call, "model_name"), after);
+  listing *list = new_listing(call, tier, page, neap__http_query(call, "model_name"), after);
   if (!list) return; /* no memory, no answer: the connection ends */
   call->state = list;
-  neap__call_wait(call, list_answer);
+  neap__http_wait(call, list_answer);
   neap__loop_post(call->http->config.engine->loop, &list->job);
 }

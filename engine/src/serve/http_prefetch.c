@@ -21,11 +21,11 @@ typedef struct prefetch_order {
 
 /* --- reading the body ----------------------------------------------------------------------------------------- */
 
-static const cJSON *require(neap__complaints *complaints, const cJSON *body, const char *name,
+static const cJSON *require(neap__http_complaints *complaints, const cJSON *body, const char *name,
                             cJSON_bool (*is)(const cJSON *), const char *type, const char *msg) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(body, name);
-  if (!value) neap__complain(complaints, "missing", "Field required", body, neap__loc("body", name));
-  else if (!is(value)) neap__complain(complaints, type, msg, value, neap__loc("body", name));
+  if (!value) neap__http_complain(complaints, NEAP_HTTP_MISSING, body, neap__http_loc("body", name));
+  else if (!is(value)) neap__http_complain(complaints, type, msg, value, neap__http_loc("body", name));
   return value && is(value) ? value : NULL;
 }
 
@@ -35,15 +35,15 @@ static bool read_integer(const cJSON *value, double min, double max, uint32_t *o
   return (double)*out == value->valuedouble;
 }
 
-static void read_tokens(neap__complaints *complaints, const cJSON *ids, prefetch_order *order) {
+static void read_tokens(neap__http_complaints *complaints, const cJSON *ids, prefetch_order *order) {
   uint32_t i = 0;
   const cJSON *id;
   order->tokens = calloc((size_t)cJSON_GetArraySize(ids) + 1, sizeof(*order->tokens));
   cJSON_ArrayForEach(id, ids) {
     if (!order->tokens || !read_integer(id, 0, UINT32_MAX, &order->tokens[i])) {
-      cJSON *loc = neap__loc("body", "token_ids");
+      cJSON *loc = neap__http_loc("body", "token_ids");
       cJSON_AddItemToArray(loc, cJSON_CreateNumber(i));
-      neap__complain(complaints, "int_type", "Input should be an integer from 0 to 4294967295", id, loc);
+      neap__http_complain(complaints, NEAP_HTTP_NO_UINT, id, loc);
       return;
     }
     i++;
@@ -52,41 +52,38 @@ static void read_tokens(neap__complaints *complaints, const cJSON *ids, prefetch
 }
 
 /* "" or the value; a present value must be a string. */
-static const char *optional_text(neap__complaints *complaints, const cJSON *body, const char *name,
+static const char *optional_text(neap__http_complaints *complaints, const cJSON *body, const char *name,
                                  const char *fallback) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(body, name);
   if (cJSON_IsString(value)) return value->valuestring;
   if (value)
-    neap__complain(complaints, "string_type", "Input should be a valid string", value, neap__loc("body", name));
+    neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, neap__http_loc("body", name));
   return fallback;
 }
 
 /* False: a complaint has been answered. */
-static bool read_order(neap__call *call, const cJSON *body, prefetch_order *order) {
-  neap__complaints complaints = {0};
+static bool read_order(neap__http_call *call, const cJSON *body, prefetch_order *order) {
+  neap__http_complaints complaints = {0};
   neap_error err = {0};
-  const cJSON *model = require(&complaints, body, "model_name", cJSON_IsString, "string_type",
-                               "Input should be a valid string");
-  const cJSON *world = require(&complaints, body, "world_size", cJSON_IsNumber, "int_type",
-                               "Input should be a valid integer");
-  const cJSON *ids = require(&complaints, body, "token_ids", cJSON_IsArray, "list_type",
-                             "Input should be a valid list");
+  const cJSON *model = require(&complaints, body, "model_name", cJSON_IsString, NEAP_HTTP_NO_STRING);
+  const cJSON *world = require(&complaints, body, "world_size", cJSON_IsNumber, NEAP_HTTP_NO_INT);
+  const cJSON *ids = require(&complaints, body, "token_ids", cJSON_IsArray, NEAP_HTTP_NO_LIST);
   order->salt = optional_text(&complaints, body, "cache_salt", "");
   const char *source = optional_text(&complaints, body, "source_tier", "l2");
   const char *target = optional_text(&complaints, body, "target_tier", "l1");
   if (world && !read_integer(world, 1, WORLD_MAX, &order->world))
-    neap__complain(&complaints, "int_type", "Input should be an integer from 1 to 255", world,
-                   neap__loc("body", "world_size"));
+    neap__http_complain(&complaints, "int_type", "Input should be an integer from 1 to 255", world,
+                        neap__http_loc("body", "world_size"));
   if (ids) read_tokens(&complaints, ids, order);
-  if (neap__reply_complaints(call, &complaints)) return false;
+  if (neap__http_reply_complaints(call, &complaints)) return false;
   order->model = model->valuestring;
   if (neap__salt_check(order->salt, strlen(order->salt), &err) != 0) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "%s", err.text);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "%s", err.text);
     return false;
   }
   if (strcmp(source, "l2") != 0 || strcmp(target, "l1") != 0) {
-    neap__reply_detail(call, MHD_HTTP_BAD_REQUEST, "prefetch from '%s' to '%s' not supported; only 'l2' to 'l1'",
-                       source, target);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "prefetch from '%s' to '%s' not supported; only 'l2' to 'l1'",
+                            source, target);
     return false;
   }
   return true;
@@ -112,7 +109,7 @@ static bool make_room(neap__http *http) {
 }
 
 static int start_fetch(neap__http *http, const prefetch_order *order, uint32_t space, uint32_t tenant,
-                       neap__prefetch *job) {
+                       neap__http_prefetch *job) {
   neap__engine *engine = http->config.engine;
   uint32_t chunk_tokens = engine->config.l1.chunk_tokens, chunks = job->chunks, rows = job->rows;
   uint8_t(*hashes)[NEAP_HASH_BYTES] = calloc(chunks, sizeof(*hashes));
@@ -145,23 +142,23 @@ static void new_id(char id[33]) {
   for (size_t i = 0; i < sizeof(random); i++) snprintf(id + 2 * i, 3, "%02x", random[i]);
 }
 
-static void reply_started(neap__call *call, const neap__prefetch *job) {
+static void reply_started(neap__http_call *call, const neap__http_prefetch *job) {
   cJSON *json = cJSON_CreateObject();
   if (job) cJSON_AddStringToObject(json, "request_id", job->id);
   cJSON_AddNumberToObject(json, "chunks", job ? job->chunks : 0);
   cJSON_AddStringToObject(json, "status", job ? "submitted" : "noop");
-  neap__reply_json(call, MHD_HTTP_ACCEPTED, json);
+  neap__http_reply_json(call, MHD_HTTP_ACCEPTED, json);
 }
 
-static void start_prefetch(neap__call *call, const prefetch_order *order) {
+static void start_prefetch(neap__http_call *call, const prefetch_order *order) {
   neap__http *http = call->http;
   neap__engine *engine = http->config.engine;
   uint32_t space = 0, tenant = 0;
-  neap__prefetch job = {.chunks = order->token_count / engine->config.l1.chunk_tokens, .rows = order->world};
+  neap__http_prefetch job = {.chunks = order->token_count / engine->config.l1.chunk_tokens, .rows = order->world};
   if (!neap__server_find_space(http->config.server, order->model, order->world, &space)) {
-    neap__reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
-                       "no layout registered for model_name='%s' world_size=%u; the model has not allocated KV cache "
-                       "on this node yet", order->model, order->world);
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
+                            "no layout registered for model_name='%s' world_size=%u; the model has not allocated KV "
+                            "cache on this node yet", order->model, order->world);
     return;
   }
   if (job.chunks == 0) {
@@ -173,17 +170,17 @@ static void start_prefetch(neap__call *call, const prefetch_order *order) {
   new_id(job.id);
   if (rc == 0) rc = start_fetch(http, order, space, tenant, &job);
   if (rc != 0) {
-    neap__reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "prefetch not started: %s", neap_strerror(rc));
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "prefetch not started: %s", neap_strerror(rc));
     return;
   }
   http->prefetches[http->prefetch_count++] = job;
   reply_started(call, &job);
 }
 
-void neap__http_prefetch_start(neap__call *call) {
+void neap__http_prefetch_start(neap__http_call *call) {
   prefetch_order order = {0};
   cJSON *body;
-  if (!neap__call_body(call, &body)) return;
+  if (!neap__http_body(call, &body)) return;
   if (read_order(call, body, &order)) start_prefetch(call, &order);
   free(order.tokens);
   cJSON_Delete(body);
@@ -191,24 +188,24 @@ void neap__http_prefetch_start(neap__call *call) {
 
 /* --- asking for the result ------------------------------------------------------------------------------------ */
 
-void neap__http_prefetch_poll(neap__call *call) {
+void neap__http_prefetch_poll(neap__http_call *call) {
   neap__http *http = call->http;
   uint32_t i = 0, hit = 0;
   while (i < http->prefetch_count && strcmp(http->prefetches[i].id, call->tail) != 0) i++;
   if (i == http->prefetch_count) {
-    neap__reply_detail(call, MHD_HTTP_NOT_FOUND,
-                       "unknown prefetch request_id='%s' (already completed or never submitted)", call->tail);
+    neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND,
+                            "unknown prefetch request_id='%s' (already completed or never submitted)", call->tail);
     return;
   }
-  neap__prefetch job = http->prefetches[i];
+  neap__http_prefetch job = http->prefetches[i];
   bool final = neap__fetch_poll(job.fetch, &hit);
   cJSON *json = cJSON_CreateObject();
   cJSON_AddStringToObject(json, "request_id", job.id);
   cJSON_AddStringToObject(json, "status", final ? "completed" : "pending");
   if (final) {
-    neap__json_u64(json, "found_keys", (uint64_t)hit * job.rows);
-    neap__json_u64(json, "total_keys", (uint64_t)job.chunks * job.rows);
+    neap__http_json_u64(json, "found_keys", (uint64_t)hit * job.rows);
+    neap__http_json_u64(json, "total_keys", (uint64_t)job.chunks * job.rows);
     forget(http, i);
   }
-  neap__reply_json(call, MHD_HTTP_OK, json);
+  neap__http_reply_json(call, MHD_HTTP_OK, json);
 }

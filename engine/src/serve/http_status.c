@@ -11,7 +11,7 @@
 #define ADAPTER_JSON_MAX 8192u
 
 static void add_capacity(cJSON *object, const char *name, uint64_t bytes) {
-  neap__json_u64(cJSON_AddObjectToObject(object, name), "dram", bytes);
+  neap__http_json_u64(cJSON_AddObjectToObject(object, name), "dram", bytes);
 }
 
 static cJSON *l1_manager(const neap__http *http, const neap__l1_stats *l1) {
@@ -22,10 +22,10 @@ static cJSON *l1_manager(const neap__http *http, const neap__l1_stats *l1) {
   cJSON_AddNumberToObject(json, "read_locked_count", l1->leased);
   cJSON_AddNumberToObject(json, "temporary_count", l1->temporary);
   cJSON_AddNumberToObject(json, "staging_object_count", l1->staged);
-  neap__json_u64(json, "staging_bytes", l1->staged_bytes);
-  neap__json_u64(json, "memory_used_bytes", l1->used_bytes);
-  neap__json_u64(json, "memory_total_bytes", l1->pool_bytes);
-  neap__json_u64(json, "memory_configured_bytes", http->config.engine->config.l1.pool_bytes);
+  neap__http_json_u64(json, "staging_bytes", l1->staged_bytes);
+  neap__http_json_u64(json, "memory_used_bytes", l1->used_bytes);
+  neap__http_json_u64(json, "memory_total_bytes", l1->pool_bytes);
+  neap__http_json_u64(json, "memory_configured_bytes", http->config.engine->config.l1.pool_bytes);
   add_capacity(json, "capacity_bytes_by_backend", l1->pool_bytes);
   cJSON_AddNumberToObject(json, "memory_usage_ratio", (double)l1->used_bytes / (double)NEAP_MAX(l1->pool_bytes, 1));
   cJSON_AddNumberToObject(json, "write_ttl_seconds", (double)http->config.write_ttl_s);
@@ -103,9 +103,10 @@ static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
   }
   if (!cJSON_HasObjectItem(json, "is_healthy")) cJSON_AddBoolToObject(json, "is_healthy", stats->healthy);
   if (!cJSON_HasObjectItem(json, "type")) cJSON_AddStringToObject(json, "type", neap__tier_config_of(tier)->name);
-  if (!cJSON_HasObjectItem(json, "current_size_bytes")) neap__json_u64(json, "current_size_bytes", stats->used_bytes);
+  if (!cJSON_HasObjectItem(json, "current_size_bytes"))
+    neap__http_json_u64(json, "current_size_bytes", stats->used_bytes);
   if (!cJSON_HasObjectItem(json, "max_capacity_bytes"))
-    neap__json_u64(json, "max_capacity_bytes", stats->capacity_bytes);
+    neap__http_json_u64(json, "max_capacity_bytes", stats->capacity_bytes);
   return json;
 }
 
@@ -176,11 +177,11 @@ static void add_absent_parts(cJSON *json, const neap__http_config *config) {
                                      "subscribers"};
   cJSON *events = cJSON_AddObjectToObject(json, "kv_events");
   cJSON_AddBoolToObject(events, "enabled", false);
-  neap__json_u64(events, "log_capacity", config->kv_event_log_size);
+  neap__http_json_u64(events, "log_capacity", config->kv_event_log_size);
   for (size_t i = 0; i < NEAP_ARRAY_LEN(zero); i++) cJSON_AddNumberToObject(events, zero[i], 0);
 }
 
-void neap__http_status(neap__call *call) {
+void neap__http_status(neap__http_call *call) {
   const neap__http *http = call->http;
   neap__snapshot now;
   neap__snapshot_take(http->config.engine, http->config.server, &now);
@@ -197,13 +198,13 @@ void neap__http_status(neap__call *call) {
   instance_list list = {.ids = cJSON_AddArrayToObject(json, "registered_non_cuda_instance_ids"),
                         .meta = cJSON_AddObjectToObject(json, "non_cuda_context_meta")};
   neap__server_each_instance(http->config.server, add_instance, &list);
-  neap__reply_json(call, MHD_HTTP_OK, json);
+  neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 
-void neap__http_metrics(neap__call *call) {
+void neap__http_metrics(neap__http_call *call) {
   const neap__http *http = call->http;
   if (!http->config.metrics) {
-    neap__reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
+    neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
     return;
   }
   char *text = NULL;
@@ -217,5 +218,5 @@ void neap__http_metrics(neap__call *call) {
     free(text);
     return;
   }
-  neap__reply(call, MHD_HTTP_OK, "text/plain; charset=utf-8", text);
+  neap__http_reply(call, MHD_HTTP_OK, "text/plain; charset=utf-8", text);
 }

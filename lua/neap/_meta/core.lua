@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 ---@meta
+-- luacheck: ignore
 --
 -- What C gives to scripts (engine/src/script/buffer.c, key.c, file.c, api.c), for language servers. Never run.
 
