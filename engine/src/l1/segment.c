@@ -16,6 +16,7 @@
 static const char meta_magic[8] = "NEAP-L1";
 #define META_FORMAT 1u
 #define HUGE_PAGE (2ull << 20)
+#define LEASES_LEAST (1024u * NEAP_SHARDS) /* many requests share the head of a prompt, and its leases share a shard */
 
 static uint64_t round_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
 
@@ -26,7 +27,7 @@ static void header_fill(neap__meta_header *h, const neap__l1_config *config, uin
   h->align_bytes = config->align_bytes;
   h->chunk_tokens = config->chunk_tokens;
   h->slots_max = slots;
-  h->leases_max = (uint32_t)round_up((uint64_t)slots * 2, NEAP_SHARDS);
+  h->leases_max = (uint32_t)round_up(NEAP_MAX((uint64_t)slots * 2, LEASES_LEAST), NEAP_SHARDS);
   h->annex_bytes = NEAP_L1_ANNEX_BYTES;
   h->pool_bytes = config->pool_bytes;
   h->pool_inode = pool_inode;
