@@ -128,7 +128,7 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
   record->slot = slot;
   record->slot_generation = neap__slot_generation(atomic_load(&l1->slots[slot].word));
   uint32_t generation = neap__lease_generation(atomic_load(&record->word)) + 1;
-  uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MIN(readers, UINT16_MAX));
+  uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MAX(NEAP_MIN(readers, UINT16_MAX), 1));
   atomic_fetch_add(&l1->pins[slot], 1);
   atomic_store(&record->word, word);
   return neap__l1_handle(l1, record, word);
