@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "script/adapter_call.h"
 #include "script/module.h"
 #include "script/values.h"
@@ -107,7 +106,7 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
   opening o = {.adapter = a, .class = class, .err = err};
   o.params = cJSON_Parse(params_json ? params_json : "{}");
   if (!cJSON_IsObject(o.params)) {
-    o.rc = neap__fail(err, NEAP_EINVAL, "%s: parameters are not a JSON object: %s", a->name, params_json);
+    o.rc = neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
     goto out;
   }
   o.rc = neap__loop_open(class->class_name, &a->loop);
