@@ -278,6 +278,10 @@ int neap__coro_enter(lua_State *L, const char *function, bool cleanup, neap__cor
     return luaL_error(L, "%s: cannot await inside a coroutine of the script's own; call it from the hook itself",
                       function);
   }
+  /* Before any work is begun: a request whose coroutine could not be suspended would wake a call that is over. */
+  if (!lua_isyieldable(L)) {
+    return luaL_error(L, "%s: cannot await below a C function (a comparator, a gsub callback, require)", function);
+  }
   if (!coro->cancel_code || cleanup) return 0;
   if (++coro->refusals > REFUSALS_MAX) {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&kill_token);
