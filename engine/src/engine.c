@@ -41,7 +41,7 @@ static int open_tiers(neap__engine *e, neap_error *err) {
   neap__tier_env env = {.loop = e->loop, .pool = e->pool, .names = e->names};
   neap__l1_memory(e->l1, &env.memory);
   for (uint32_t i = 0; i < e->config.l2_adapter_count; i++) {
-    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i, e->config.plugin_dirs, &e->tier_configs[i], err);
+    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i + 1, e->config.plugin_dirs, &e->tier_configs[i], err);
     if (rc) return rc;
     env.index = i;
     rc = neap__tier_open(&e->tier_configs[i], &env, &e->tiers[i], err);
