@@ -101,9 +101,7 @@ static bool lease_holds(neap__l1 *l1, const neap__lease_record *record, uint64_t
 /* Ends the leases of the dead process, counts the pins of the others, frees the rest of the records for use. */
 static void adopt_leases(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
-    _Atomic uint32_t *high = &l1->segment.header->leases_high[shard];
-    if (atomic_load(high) > l1->leases_per_shard) atomic_store(high, l1->leases_per_shard);
-    for (uint32_t i = atomic_load(high); i-- > 0;) {
+    for (uint32_t i = atomic_load(&l1->segment.header->leases_high[shard]); i-- > 0;) {
       uint32_t id = shard * l1->leases_per_shard + i;
       neap__lease_record *record = &l1->leases[id];
       uint64_t word = atomic_load(&record->word);
@@ -163,7 +161,7 @@ static bool adopt_slot(neap__l1 *l1, const found_slot *f) {
 }
 
 static int take_over(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
-  uint32_t high = NEAP_MIN(atomic_load(&l1->segment.header->slots_high), slots), count = 0;
+  uint32_t high = atomic_load(&l1->segment.header->slots_high), count = 0;
   found_slot *found = malloc((high + 1u) * sizeof *found);
   if (!found) return NEAP_ENOMEM;
   adopt_leases(l1, slots, report);
