@@ -17,7 +17,7 @@ static const char meta_magic[8] = "NEAP-L1";
 #define META_FORMAT 1u
 #define META_END ".meta"
 #define HUGE_PAGE (2ull << 20)
-#define LEASES_LEAST (1024u * NEAP_SHARDS) /* many requests share the head of a prompt, and its leases share a shard */
+#define LEASES_LEAST 65536u /* many requests share the head of a prompt, and its leases share a shard */
 
 static uint64_t round_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
 

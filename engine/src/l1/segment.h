@@ -14,7 +14,7 @@
 #include "chunk/key.h"
 #include "l1/l1.h"
 
-#define NEAP_SHARDS 64u
+#define NEAP_SHARDS 32u /* a check holds all their locks, and ThreadSanitizer follows no more than 64 */
 
 /* State of a slot, low byte of its word. */
 enum { NEAP_SLOT_FREE = 0, NEAP_SLOT_STAGED = 1, NEAP_SLOT_RESIDENT = 2, NEAP_SLOT_DOOMED = 3 };
