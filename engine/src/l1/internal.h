@@ -36,6 +36,7 @@ struct neap__l1 {
   pthread_mutex_t arena_lock;
   neap__arena *arena;
   _Atomic uint64_t used_bytes, staged_bytes;
+  uint64_t arriving_bytes; /* taken from the arena, in no slot's word yet; under the arena's lock */
   _Atomic uint64_t *tenant_bytes;
   _Atomic uint64_t evicted_objects, evicted_bytes, inserted_objects, alloc_failures;
   _Atomic uint32_t objects, staged;

@@ -158,9 +158,9 @@ void neap__l1_free(neap__l1 *l1, uint32_t slot) {
   uint64_t word = atomic_load(&s->word);
   uint64_t rounded = neap__l1_rounded(l1, s->bytes);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word) + 1, 0, NEAP_SLOT_FREE));
-  atomic_fetch_sub(&l1->used_bytes, rounded);
   pthread_mutex_lock(&l1->arena_lock);
   neap__arena_give(l1->arena, slot);
+  atomic_fetch_sub(&l1->used_bytes, rounded);
   pthread_mutex_unlock(&l1->arena_lock);
 }
 
@@ -181,6 +181,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
 static int take_space(neap__l1 *l1, uint32_t count, const uint64_t *bytes, neap__lease *slots, const int *results) {
   int rc = 0;
   uint32_t done = 0;
+  uint64_t taken = 0;
   pthread_mutex_lock(&l1->arena_lock);
   for (; done < count && rc == 0; done++) {
     slots[done] = NEAP_NO_SLOT;
@@ -190,12 +191,17 @@ static int take_space(neap__l1 *l1, uint32_t count, const uint64_t *bytes, neap_
                           &first);
     if (rc) continue;
     slots[done] = slot;
+    taken += neap__l1_rounded(l1, bytes[done]);
     l1->slots[slot].offset = (uint64_t)first * l1->config.align_bytes;
     l1->slots[slot].bytes = bytes[done];
   }
-  if (rc)
+  if (rc) {
     for (uint32_t i = 0; i < done; i++)
       if (slots[i] != NEAP_NO_SLOT) neap__arena_give(l1->arena, (uint32_t)slots[i]);
+  } else {
+    l1->arriving_bytes += taken;
+    atomic_fetch_add(&l1->used_bytes, taken);
+  }
   uint32_t high = neap__arena_slots_high(l1->arena);
   if (high > atomic_load(&l1->segment.header->slots_high)) atomic_store(&l1->segment.header->slots_high, high);
   pthread_mutex_unlock(&l1->arena_lock);
@@ -219,17 +225,19 @@ static int stage(neap__l1 *l1, const neap__key *key, uint32_t slot, uint32_t fla
     rc = NEAP_EBUSY;
   *lease = rc ? NEAP_NO_LEASE : lease_grant(l1, shard, slot, owner, NEAP_LEASE_WRITE, 1);
   if (!rc && *lease == NEAP_NO_LEASE) rc = NEAP_ELIMIT;
+  uint64_t rounded = neap__l1_rounded(l1, s->bytes);
+  pthread_mutex_lock(&l1->arena_lock);
+  l1->arriving_bytes -= rounded;
   if (rc) {
-    pthread_mutex_lock(&l1->arena_lock);
     neap__arena_give(l1->arena, slot);
-    pthread_mutex_unlock(&l1->arena_lock);
-  } else {
+    atomic_fetch_sub(&l1->used_bytes, rounded);
+  }
+  pthread_mutex_unlock(&l1->arena_lock);
+  if (!rc) {
     s->key = *key;
     s->seal = neap__l1_seal(s);
     s->writer = (uint32_t)*lease - 1;
     atomic_store(&s->stamp, 0);
-    uint64_t rounded = neap__l1_rounded(l1, s->bytes);
-    atomic_fetch_add(&l1->used_bytes, rounded);
     atomic_fetch_add(&l1->staged_bytes, rounded);
     atomic_fetch_add(&l1->staged, 1);
     uint64_t keep = (hash & (NEAP_SHARDS - 1)) << NEAP_SLOT_SHARD_AT;
