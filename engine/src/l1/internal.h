@@ -57,6 +57,13 @@ static inline uint64_t neap__slot_word(uint32_t generation, uint64_t flags, uint
 static inline uint32_t neap__lease_readers(uint64_t word) { return (uint32_t)(word & 0xffff); }
 static inline uint32_t neap__lease_flags(uint64_t word) { return (uint32_t)(word >> 16) & 0xffff; }
 static inline uint32_t neap__lease_generation(uint64_t word) { return (uint32_t)(word >> 32); }
+/* Of a record that its word says is in use, or was when the caller looked: the word must then be looked at again. */
+static inline uint32_t neap__lease_slot(const neap__lease_record *record) {
+  return (uint32_t)atomic_load_explicit(&record->place, memory_order_relaxed);
+}
+static inline uint32_t neap__lease_slot_generation(const neap__lease_record *record) {
+  return (uint32_t)(atomic_load_explicit(&record->place, memory_order_relaxed) >> 32);
+}
 static inline uint64_t neap__lease_word(uint32_t generation, uint32_t flags, uint32_t readers) {
   return (uint64_t)generation << 32 | (uint64_t)flags << 16 | readers;
 }

@@ -88,13 +88,14 @@ static void forget_slot(neap__l1 *l1, uint32_t slot) {
 /* A lease holds after a restart if its owner lives outside this process and its slot is what it was. */
 static bool lease_holds(neap__l1 *l1, const neap__lease_record *record, uint64_t word, uint32_t slots) {
   uint32_t flags = neap__lease_flags(word), kind = flags & ~NEAP_LEASE_WRITE;
-  if (!neap__lease_readers(word) || record->slot >= slots) return false;
+  uint32_t slot = neap__lease_slot(record);
+  if (!neap__lease_readers(word) || slot >= slots) return false;
   if (kind != NEAP_OWNER_REQUEST && kind != NEAP_OWNER_TRANSFER) return false;
-  uint64_t slot_word = atomic_load(&l1->slots[record->slot].word);
-  if (neap__slot_generation(slot_word) != record->slot_generation) return false;
+  uint64_t slot_word = atomic_load(&l1->slots[slot].word);
+  if (neap__slot_generation(slot_word) != neap__lease_slot_generation(record)) return false;
   bool writes = (flags & NEAP_LEASE_WRITE) != 0;
   switch (neap__slot_state(slot_word)) {
-    case NEAP_SLOT_STAGED: return writes && l1->slots[record->slot].writer == (uint32_t)(record - l1->leases);
+    case NEAP_SLOT_STAGED: return writes && l1->slots[slot].writer == (uint32_t)(record - l1->leases);
     case NEAP_SLOT_RESIDENT: return !writes; /* a writer's lease here: the commit was published, only its end was not */
     case NEAP_SLOT_DOOMED: return true;
     default: return false;
@@ -105,7 +106,7 @@ static void count_pins(neap__l1 *l1, uint32_t slots) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
     uint32_t first = shard * l1->leases_per_shard, high = atomic_load(&l1->segment.header->leases_high[shard]);
     for (neap__lease_record *record = &l1->leases[first]; record < &l1->leases[first + high]; record++)
-      if (lease_holds(l1, record, atomic_load(&record->word), slots)) atomic_fetch_add(&l1->pins[record->slot], 1);
+      if (lease_holds(l1, record, atomic_load(&record->word), slots)) atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
   }
 }
 
@@ -118,7 +119,7 @@ static void settle_leases(neap__l1 *l1, uint32_t slots, neap__l1_report *report)
       if (!lease_holds(l1, record, word, slots)) {
         atomic_store(&record->word, neap__lease_word(neap__lease_generation(word) + 1, 0, 0));
         neap__l1_lease_recycle(l1, (uint32_t)(record - l1->leases));
-      } else if (neap__slot_state(atomic_load(&l1->slots[record->slot].word)) == NEAP_SLOT_STAGED) {
+      } else if (neap__slot_state(atomic_load(&l1->slots[neap__lease_slot(record)].word)) == NEAP_SLOT_STAGED) {
         report->staged++;
       } else {
         report->leases++;

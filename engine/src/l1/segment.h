@@ -40,7 +40,7 @@ _Static_assert(sizeof(neap__slot) == 96, "part of the segment's format");
 typedef struct neap__lease_record {
   _Atomic uint64_t word;
   uint64_t owner_id, owner_tag;
-  uint32_t slot, slot_generation;
+  _Atomic uint64_t place; /* slot's generation << 32 | slot */
   uint32_t request;
   uint32_t next; /* free list, meaningless after a restart */
 } neap__lease_record;
