@@ -24,7 +24,7 @@ static char pool_name[64];
 /* Each pool of a test has a name of its own. */
 static neap__l1_config named_config(void) {
   static int number;
-  snprintf(pool_name, sizeof pool_name, "neap-test-%d-%d", (int)getpid(), number++);
+  snprintf(pool_name, sizeof pool_name, "neap-takeover-%d-%d", (int)getpid(), number++);
   neap__l1_config config = fixture_config(UNITS, 64);
   config.shm_name = pool_name;
   return config;
