@@ -66,7 +66,7 @@ build() {
   mkdir -p "$dir"
   say "building $dir, a minute or two the first time (log: $log)"
   if ! { cmake -S . -B "$dir" -G Ninja "$@" && cmake --build "$dir" -j "$(jobs)"; } >"$log" 2>&1; then
-    tail -n 60 "$log" >&2
+    grep -E -A 4 -m 12 'error:|undefined reference|CMake Error' "$log" >&2 || tail -n 40 "$log" >&2
     complain "building $dir failed; all of it is in $log"
     return 1
   fi

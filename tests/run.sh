@@ -60,14 +60,14 @@ export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer: every test"
-if build build/asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNEAP_SANITIZE=address -DNEAP_TESTS=ON -DNEAP_WERROR=ON; then
+if build build/asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNEAP_SANITIZE=address -DNEAP_TESTS=ON; then
   suite build/asan
 else
   fail "the build with AddressSanitizer"
 fi
 
 say "ThreadSanitizer: tests that use threads"
-if build build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNEAP_SANITIZE=thread -DNEAP_TESTS=ON -DNEAP_WERROR=ON; then
+if build build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNEAP_SANITIZE=thread -DNEAP_TESTS=ON; then
   NEAP_KILLS=$((NEAP_KILLS / 4)) suite build/tsan -L threads
 else
   fail "the build with ThreadSanitizer"

@@ -71,8 +71,10 @@ static bool is_foreign_temp(neap__fs *fs, const char *name, size_t n) {
   neap_object_key key;
   if (n + 2 > sizeof(final)) return false;
   memcpy(final, name, n + 1);
-  if (ends_with(name, n, ".tmp")) memcpy(final + n - 4, ".data", 6);
-  else if (!fs->tmp_path) return false;
+  if (ends_with(name, n, ".tmp"))
+    memcpy(final + n - 4, ".data", 6);
+  else if (!fs->tmp_path)
+    return false;
   return fs->host->key_parse(final, NEAP_KEY_FILE, &key, strings, sizeof(strings)) == 0;
 }
 
@@ -84,8 +86,10 @@ static bool sweep_one(neap__fs *fs, const char *name) {
   if (fd < 0) return false;
   struct stat st;
   bool dead = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-  if (dead && own) dead = flock(fd, LOCK_EX | LOCK_NB) == 0; /* held until it is unlinked: see neap__fs_temp */
-  else if (dead) dead = st.st_mtim.tv_sec + FOREIGN_TEMP_AGE_S < time(NULL);
+  if (dead && own)
+    dead = flock(fd, LOCK_EX | LOCK_NB) == 0; /* held until it is unlinked: see neap__fs_temp */
+  else if (dead)
+    dead = st.st_mtim.tv_sec + FOREIGN_TEMP_AGE_S < time(NULL);
   if (dead) dead = unlinkat(fs->tmp_fd, name, 0) == 0;
   close(fd);
   return dead;

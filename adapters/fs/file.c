@@ -200,9 +200,12 @@ void neap__fs_load(neap__fs *fs, neap_object *object) {
     object->result = absent ? NEAP_ENOENT : neap__fs_failed(fs, "cannot load", name, errno);
     return;
   }
-  if (fstat(fd, &st) != 0) object->result = neap__fs_failed(fs, "cannot load", name, errno);
-  else if (!length_fits(fs, &st, object->bytes)) object->result = NEAP_ECORRUPT;
-  else object->result = read_object(fs, fd, &st, name, object);
+  if (fstat(fd, &st) != 0)
+    object->result = neap__fs_failed(fs, "cannot load", name, errno);
+  else if (!length_fits(fs, &st, object->bytes))
+    object->result = NEAP_ECORRUPT;
+  else
+    object->result = read_object(fs, fd, &st, name, object);
   if (object->result == 0) touch(fd, &st);
   close(fd);
 }

@@ -22,12 +22,17 @@
 
 static int code_of(int errno_value) {
   switch (errno_value) {
-    case ENOSPC: case EDQUOT: case EFBIG: return NEAP_ENOSPC;
-    case EACCES: case EPERM: case EROFS: return NEAP_EPERM;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return NEAP_ENOSPC;
+    case EACCES:
+    case EPERM:
+    case EROFS: return NEAP_EPERM;
     case ENOENT: return NEAP_ENOENT;
     case ENOMEM: return NEAP_ENOMEM;
     case ENAMETOOLONG: return NEAP_EINVAL;
-    case EMFILE: case ENFILE: return NEAP_ELIMIT;
+    case EMFILE:
+    case ENFILE: return NEAP_ELIMIT;
     default: return NEAP_EIO;
   }
 }
@@ -45,8 +50,10 @@ int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_
   }
   pthread_mutex_unlock(&fs->complaint_lock);
   if (!burst) {
-    snprintf(line, sizeof(line), "%s %.200s: %s (%llu failures before this were not logged)", what, name,
-             strerror_r(errno_value, reason, sizeof(reason)), (unsigned long long)held);
+    int n = snprintf(line, sizeof(line), "%s %.200s: %s", what, name, strerror_r(errno_value, reason, sizeof(reason)));
+    if (held && n > 0 && (size_t)n < sizeof(line))
+      snprintf(line + n, sizeof(line) - (size_t)n, " (%llu more failures since the last such line)",
+               (unsigned long long)held);
     fs->host->log(fs->host->engine, NEAP_WARNING, line);
   }
   return code_of(errno_value);
@@ -110,15 +117,21 @@ static void run(neap__fs *fs, neap_op *op, void (*one)(neap__fs *fs, neap_object
   batch_end(b);
 }
 
-static void store(void *self, neap_op *op) { run(self, op, neap__fs_store, op->count); }
-static void load(void *self, neap_op *op) { run(self, op, neap__fs_load, op->count); }
+static void store(void *self, neap_op *op) {
+  run(self, op, neap__fs_store, op->count);
+}
+static void load(void *self, neap_op *op) {
+  run(self, op, neap__fs_load, op->count);
+}
 static void lookup(void *self, neap_op *op) {
   run(self, op, neap__fs_lookup, (op->count + LOOKS_PER_WORKER - 1) / LOOKS_PER_WORKER);
 }
 static void remove_objects(void *self, neap_op *op) {
   run(self, op, neap__fs_remove, (op->count + LOOKS_PER_WORKER - 1) / LOOKS_PER_WORKER);
 }
-static void list(void *self, neap_op *op) { run(self, op, NULL, 1); }
+static void list(void *self, neap_op *op) {
+  run(self, op, NULL, 1);
+}
 
 /* --- open, status, close -------------------------------------------------------------------------------------- */
 

@@ -114,13 +114,12 @@ static int open_fronts(program *p, neap_error *err) {
   return neap__http_open(&http, &p->http, err);
 }
 
-/* LMCache's lines, which scripts wait for. */
+/* LMCache's lines, which scripts wait for; the wire server has said where it listens. */
 static void announce(const program *p) {
   const neap__flags *f = p->flags;
   NEAP_LOG_INFO("TokenHasher initialized: chunk_size=%lld, hash_algorithm=%s",
                 (long long)neap__flags_int(f, "chunk-size"), neap__flags_text(f, "hash-algorithm"));
   NEAP_LOG_INFO("Supported transfer mode: %s", neap__flags_text(f, "supported-transfer-mode"));
-  NEAP_LOG_INFO("LMCache zmq cache server is running on %s:%u", neap__flags_text(f, "host"), p->running.port);
   NEAP_LOG_INFO("LMCache cache server is running...");
   NEAP_LOG_INFO("LMCache HTTP server initialized");
   NEAP_LOG_INFO("Uvicorn running on http://%s:%u", neap__flags_text(f, "http-host"), neap__http_port(p->http));

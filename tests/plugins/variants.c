@@ -64,6 +64,7 @@ static void close_store(void *self) { free(self); }
   }
 
 static const neap_adapter tables[] = {TABLE("First"), TABLE("Second")};
+static const uint32_t tables_count = VARIANT_COUNT;
 
 NEAP_ADAPTER_EXPORT const neap_adapter *VARIANT_ENTRY(uint32_t i);
-const neap_adapter *VARIANT_ENTRY(uint32_t i) { return i < VARIANT_COUNT ? &tables[i] : NULL; }
+const neap_adapter *VARIANT_ENTRY(uint32_t i) { return i < tables_count ? &tables[i] : NULL; }

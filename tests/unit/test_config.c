@@ -33,6 +33,12 @@ static const neap_adapter probe = {
     PROBE_FUNCTIONS,
 };
 static const neap_adapter free_form = {NEAP_ADAPTER_INIT("free_form", "1"), .schema_json = NULL, PROBE_FUNCTIONS};
+static const neap_adapter clashing = {
+    NEAP_ADAPTER_INIT("clashing", "1"),
+    .schema_json = "{\"shared\":{\"type\":\"string\"},\"own\":{\"type\":\"string\"}}",
+    PROBE_FUNCTIONS,
+};
+NEAP_ADAPTER_BUILTIN(clashing)
 NEAP_ADAPTER_BUILTIN(probe)
 NEAP_ADAPTER_BUILTIN(free_form)
 
@@ -96,7 +102,8 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
        "read_ahead_size must be a positive integer, got true (boolean)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"use_odirect\":\"yes\"}", "use_odirect must be a boolean"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"per_op_workers\":4}", "per_op_workers must be a dict"},
-      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number, but it is missing"},
+      {"{\"type\":\"mock\",\"mock_bandwidth_gb\":1}",
+       "max_size_gb must be a positive number, at most 1000000000, but it is missing"},
       {"{\"type\":\"mock\",\"max_size_gb\":0,\"mock_bandwidth_gb\":1}", "max_size_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1}", "mock_bandwidth_gb must be a positive number"},
       {"{\"type\":\"mock\",\"max_size_gb\":1,\"mock_bandwidth_gb\":\"f\"}",
@@ -113,7 +120,7 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
 
 static void a_serde_is_refused_by_name(void **state) {
   (void)state;
-  refuses_with(NEAP_ENOTSUP, "{\"type\":\"mock\",\"max_size_gb\":1,\"mock_bandwidth_gb\":1,\"serde\":{\"type\":\"fp8\"}}",
+  refuses_with(NEAP_ENOTSUP, "{\"type\":\"probe\",\"base_path\":\"/x\",\"serde\":{\"type\":\"fp8\"}}",
                "--l2-adapter #1: this build has no serde 'fp8'");
 }
 
@@ -132,9 +139,11 @@ static void unknown_keys_are_refused_with_their_path(void **state) {
 
 static void shares_of_eviction_lie_between_0_and_1(void **state) {
   (void)state;
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
+          "\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
           "eviction.eviction_ratio must be a positive number, at most 1, got 1.5 (number)");
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
+          "\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
           "eviction.trigger_watermark must be a positive number, at most 1, got 0 (number)");
 }
 
@@ -178,6 +187,14 @@ static void a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key
   refuses("{\"type\":\"free_form\",\"anything\":1,\"shared\":\"no\"}", "shared must be a boolean");
 }
 
+static void the_frameworks_keys_keep_their_meaning_whatever_a_type_declares(void **state) {
+  (void)state;
+  neap__tier_config config = parse("{\"type\":\"clashing\",\"own\":\"o\",\"shared\":true}");
+  assert_true(config.shared);
+  assert_string_equal(config.params_json, "{\"own\":\"o\"}");
+  neap__tier_config_free(&config);
+}
+
 static void what_is_shown_is_what_was_given_without_secrets(void **state) {
   (void)state;
   neap__tier_config config = parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"password\":\"hunter2\"}");
@@ -214,6 +231,7 @@ int main(void) {
       cmocka_unit_test(a_built_in_gets_its_parameters_without_the_frameworks),
       cmocka_unit_test(defaults_are_lmcaches),
       cmocka_unit_test(a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key),
+      cmocka_unit_test(the_frameworks_keys_keep_their_meaning_whatever_a_type_declares),
       cmocka_unit_test(what_is_shown_is_what_was_given_without_secrets),
       cmocka_unit_test(a_name_that_is_taken_is_refused),
       cmocka_unit_test(the_number_of_the_adapter_is_in_the_message),

@@ -221,8 +221,8 @@ static void a_checksum_is_written_verified_and_optional_to_readers(void **state)
   assert_int_equal(read_file(path_of(s, &key), file, sizeof(file)), BYTES + 8);
   assert_true(test_filled(file, BYTES, 5));
   uint32_t crc = test_host_table(s->host)->crc32c(0, file, BYTES);
-  const uint8_t trailer[8] = {'n', 'C', 'R', 'C', (uint8_t)crc, (uint8_t)(crc >> 8), (uint8_t)(crc >> 16),
-                              (uint8_t)(crc >> 24)};
+  const uint8_t trailer[8] = {
+      'n', 'C', 'R', 'C', (uint8_t)crc, (uint8_t)(crc >> 8), (uint8_t)(crc >> 16), (uint8_t)(crc >> 24)};
   assert_memory_equal(file + BYTES, trailer, 8);
   assert_int_equal(lookup_n(s, 5), 0);
   assert_int_equal(load_n(s, 5, buffer), 0);
@@ -261,8 +261,8 @@ static uint64_t four_stores(store *s, uint64_t first) {
   for (uint32_t i = 0; i < 4; i++) {
     test_fill(data + i * BYTES, BYTES, first + i);
     ops[i] = test_op_new(s->host, NEAP_OP_STORE, 1);
-    ops[i]->objects[0] = (neap_object){.key = test_key(0), .data = data + i * BYTES, .bytes = BYTES,
-                                       .result = NEAP_EIO};
+    ops[i]->objects[0] =
+        (neap_object){.key = test_key(0), .data = data + i * BYTES, .bytes = BYTES, .result = NEAP_EIO};
   }
   for (uint32_t i = 0; i < 4; i++) test_op_submit(&neap__fs_adapter, s->self, ops[i]);
   for (uint32_t i = 0; i < 4; i++) {
@@ -379,8 +379,12 @@ static void expect_full(store *s, bool mounted) {
   assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void a_full_file_system_is_enospc_leaves_nothing_and_recovers(void **state) { expect_full(*state, true); }
-static void a_file_size_limit_is_enospc_and_leaves_nothing(void **state) { expect_full(*state, false); }
+static void a_full_file_system_is_enospc_leaves_nothing_and_recovers(void **state) {
+  expect_full(*state, true);
+}
+static void a_file_size_limit_is_enospc_and_leaves_nothing(void **state) {
+  expect_full(*state, false);
+}
 
 static void a_directory_that_cannot_be_written_is_refused_with_the_reason(void **state) {
   store *s = *state;
@@ -411,9 +415,9 @@ static void parameters_that_climb_out_are_refused(void **state) {
   assert_non_null(strstr(s->err.text, "Invalid relative_tmp_dir: ../x"));
   assert_int_equal(open_with(s, ",\"relative_tmp_dir\":\"/x\""), NEAP_EINVAL);
   assert_int_equal(open_with(s, ",\"relative_tmp_dir\":\"a/..\""), NEAP_EINVAL);
-  assert_int_equal(neap__fs_adapter.open(&neap__fs_adapter, test_host_table(s->host), "{\"base_path\":\"\"}", &s->self,
-                                         &s->err),
-                   NEAP_EINVAL);
+  assert_int_equal(
+      neap__fs_adapter.open(&neap__fs_adapter, test_host_table(s->host), "{\"base_path\":\"\"}", &s->self, &s->err),
+      NEAP_EINVAL);
   assert_non_null(strstr(s->err.text, "base_path must be a non-empty string"));
 }
 

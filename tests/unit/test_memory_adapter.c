@@ -117,8 +117,8 @@ static void keys_differ_in_each_of_their_parts(void **state) {
   for (size_t i = 0; i < 5; i++) keys[i] = test_key(1);
   keys[1].model = "demo/other";
   keys[2].salt = "tenant";
-  keys[3].rank += 1u << 16;
-  keys[4].group = 1;
+  keys[3].rank += 1;
+  keys[4].group = 256;
   store(&o, 1, BYTES, NULL);
   for (size_t i = 0; i < 5; i++) {
     assert_int_equal(test_lookup(o.host, o.adapter, o.self, keys[i], 0), i == 0 ? 0 : NEAP_ENOENT);

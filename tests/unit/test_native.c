@@ -258,10 +258,10 @@ static void parameters_of_a_plugin_are_named_with_their_path(void **state) {
   neap__tier_config config;
   neap_error err = {""};
   assert_int_equal(neap__tier_config_parse("{\"type\":\"plugin\",\"module_path\":\"one\",\"class_name\":\"First\","
-                                           "\"adapter_params\":{\"levle\":1}}",
+                                           "\"adapter_params\":{\"levl\":1}}",
                                            1, built, &config, &err),
                    NEAP_EINVAL);
-  assert_string_equal(err.text, "--l2-adapter #1: unknown key 'adapter_params.levle'; did you mean 'level'?");
+  assert_string_equal(err.text, "--l2-adapter #1: unknown key 'adapter_params.levl'; did you mean 'level'?");
 }
 
 static void a_table_that_cannot_be_called_is_refused(void **state) {

@@ -29,12 +29,15 @@ static size_t number_span(const char *s) {
   return n;
 }
 
-/* Bytes of the string at s, its quotes included, or 0 if it is not closed or has a character that it may not. */
+/* Bytes of the string at s, its quotes included, or 0 if it is not closed or not a JSON string. cJSON reads the bad
+ * digits of "\u00zz" as a NUL, which would cut the string short, like "\u0000" itself. */
 static size_t string_span(const char *s) {
   for (size_t n = 1; (unsigned char)s[n] >= 0x20; n++) {
     if (s[n] == '"') return n + 1;
-    if (s[n] == '\\' && (s[n + 1] == '\0' || strncmp(s + n, "\\u0000", 6) == 0)) return 0;
-    n += s[n] == '\\';
+    if (s[n] != '\\') continue;
+    n++;
+    if (s[n] == '\0' || !strchr("\"\\/bfnrtu", s[n])) return 0;
+    if (s[n] == 'u' && (strspn(s + n + 1, "0123456789abcdefABCDEF") < 4 || strncmp(s + n, "u0000", 5) == 0)) return 0;
   }
   return 0;
 }
@@ -45,7 +48,7 @@ static int check_tokens(const char *text, neap_error *err) {
     if (text[i] == '"') {
       n = string_span(text + i);
       if (n == 0) {
-        return neap__fail(err, NEAP_EINVAL, "the string at byte %zu is not closed or has a control character", i);
+        return neap__fail(err, NEAP_EINVAL, "the string at byte %zu is not closed or has a wrong character", i);
       }
     } else if (strchr("+-.0123456789NI", text[i])) { /* N, I: NaN and Infinity */
       n = number_span(text + i);

@@ -37,7 +37,7 @@ uint32_t neap__arena_largest_free(const neap__arena *arena);
 uint32_t neap__arena_slots_high(const neap__arena *arena); /* no slot at or above was ever used */
 
 /* Finds the window of at least `units` units with the fewest occupied units in which movable(ctx, slot) holds for every
- * slot, and writes its slots (at most max). Returns how many, or 0 if there is no such window. */
+ * slot, and writes its slots (at most max). Returns how many; 0 if there is no such window, or it is free already. */
 uint32_t neap__arena_window(const neap__arena *arena, uint32_t units, bool (*movable)(void *ctx, uint32_t slot),
                             void *ctx, uint32_t *slots, uint32_t max);
 

@@ -232,7 +232,7 @@ int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report
   if (!rc && config->prefault && (rc = neap__prefault_start(l1->segment.pool, config->pool_bytes, &l1->prefault)) != 0)
     neap__fail(err, rc, "cannot start the prefault thread");
   if (rc) {
-    neap__l1_close(l1, report->took_over);
+    neap__l1_close(l1, l1->segment.took_over);
     return rc;
   }
   *out = l1;
@@ -242,7 +242,7 @@ int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report
 void neap__l1_close(neap__l1 *l1, bool keep) {
   if (!l1) return;
   neap__prefault_stop(l1->prefault);
-  neap__names_close(l1->names);
+  if (l1->names) neap__names_close(l1->names);
   neap__segment_close(&l1->segment, keep);
   neap__arena_close(l1->arena);
   for (uint32_t i = 0; i < NEAP_SHARDS; i++) {

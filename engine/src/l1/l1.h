@@ -158,7 +158,8 @@ void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_
 int64_t neap__l1_evict(neap__l1 *l1, uint32_t slot);
 
 /* Makes room for one object of `bytes` by evicting neighbours, for a pool whose free bytes lie scattered: chooses the
- * contiguous window with the least resident bytes and nothing pinned. Returns 0, or NEAP_ENOSPC if there is none. */
+ * contiguous window with the least resident bytes and nothing pinned; evicts nothing if there is room already.
+ * Returns 0, or NEAP_ENOSPC if there is none. */
 int neap__l1_evict_window(neap__l1 *l1, uint64_t bytes);
 
 /* Takes key out of the index; its bytes are freed when the last lease ends. 0, NEAP_ENOENT, or, without force,

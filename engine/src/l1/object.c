@@ -128,7 +128,7 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
   record->slot = slot;
   record->slot_generation = neap__slot_generation(atomic_load(&l1->slots[slot].word));
   uint32_t generation = neap__lease_generation(atomic_load(&record->word)) + 1;
-  uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MIN(readers, UINT16_MAX));
+  uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MAX(NEAP_MIN(readers, UINT16_MAX), 1));
   atomic_fetch_add(&l1->pins[slot], 1);
   atomic_store(&record->word, word);
   return neap__l1_handle(l1, record, word);
@@ -243,8 +243,14 @@ static int stage(neap__l1 *l1, const neap__key *key, uint32_t slot, uint32_t fla
 
 int neap__l1_reserve(neap__l1 *l1, uint32_t count, const neap__key *keys, const uint64_t *bytes, uint32_t flags,
                      const neap__owner *owner, neap__lease *leases, int *results) {
+  uint64_t bytes_max = l1->config.pool_bytes & ~(uint64_t)(l1->config.align_bytes - 1);
+  bool valid = true;
   for (uint32_t i = 0; i < count; i++) {
-    if (bytes[i] == 0 || bytes[i] > l1->config.pool_bytes) return NEAP_EINVAL;
+    leases[i] = NEAP_NO_LEASE;
+    valid = valid && bytes[i] > 0 && bytes[i] <= bytes_max;
+  }
+  if (!valid) return NEAP_EINVAL;
+  for (uint32_t i = 0; i < count; i++) {
     uint64_t hash = neap__key_hash(&keys[i]);
     neap__shard *shard = neap__l1_shard(l1, hash);
     bool staged;

@@ -46,9 +46,10 @@ int neap__l1_evict_window(neap__l1 *l1, uint64_t bytes) {
   if (!slots) return NEAP_ENOSPC;
   uint32_t units = (uint32_t)(neap__l1_rounded(l1, bytes) / l1->config.align_bytes);
   pthread_mutex_lock(&l1->arena_lock);
-  uint32_t count = neap__arena_window(l1->arena, units, movable, l1, slots, WINDOW_OBJECTS);
+  bool there = neap__arena_largest_free(l1->arena) >= units;
+  uint32_t count = there ? 0 : neap__arena_window(l1->arena, units, movable, l1, slots, WINDOW_OBJECTS);
   pthread_mutex_unlock(&l1->arena_lock);
-  int rc = count ? 0 : NEAP_ENOSPC;
+  int rc = there || count ? 0 : NEAP_ENOSPC;
   for (uint32_t i = 0; i < count; i++)
     if (neap__l1_evict(l1, slots[i]) == NEAP_EBUSY) rc = NEAP_ENOSPC; /* leased since: the caller may try again */
   free(slots);

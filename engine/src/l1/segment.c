@@ -15,7 +15,9 @@
 
 static const char meta_magic[8] = "NEAP-L1";
 #define META_FORMAT 1u
+#define META_END ".meta"
 #define HUGE_PAGE (2ull << 20)
+#define LEASES_LEAST (1024u * NEAP_SHARDS) /* many requests share the head of a prompt, and its leases share a shard */
 
 static uint64_t round_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
 
@@ -26,7 +28,7 @@ static void header_fill(neap__meta_header *h, const neap__l1_config *config, uin
   h->align_bytes = config->align_bytes;
   h->chunk_tokens = config->chunk_tokens;
   h->slots_max = slots;
-  h->leases_max = (uint32_t)round_up((uint64_t)slots * 2, NEAP_SHARDS);
+  h->leases_max = (uint32_t)round_up(NEAP_MAX((uint64_t)slots * 2, LEASES_LEAST), NEAP_SHARDS);
   h->annex_bytes = NEAP_L1_ANNEX_BYTES;
   h->pool_bytes = config->pool_bytes;
   h->pool_inode = pool_inode;
@@ -123,7 +125,14 @@ static int open_private(const neap__l1_config *config, uint32_t slots, neap__seg
 
 /* --- named segments ------------------------------------------------------------------------------------------- */
 
-static void meta_name(const neap__segment *s, char *out, size_t cap) { snprintf(out, cap, "/%s.meta", s->name); }
+/* A pool called like another pool's metadata would be taken for it. */
+static bool name_usable(const char *name) {
+  size_t length = strlen(name), end = sizeof META_END - 1;
+  if (length > 240 || name[0] == '.' || strpbrk(name, "/\\")) return false;
+  return length < end || strcmp(name + length - end, META_END) != 0;
+}
+
+static void meta_name(const neap__segment *s, char *out, size_t cap) { snprintf(out, cap, "/%s" META_END, s->name); }
 static void pool_name(const neap__segment *s, char *out, size_t cap) { snprintf(out, cap, "/%s", s->name); }
 
 /* Opens and locks the metadata file, making sure that the file locked is the one the name still stands for. */
@@ -236,8 +245,10 @@ int neap__segment_open(const neap__l1_config *config, uint32_t slots, neap__segm
     if (rc) unmap(s);
     return rc;
   }
-  if (strlen(config->shm_name) > 240 || strchr(config->shm_name, '/') || strchr(config->shm_name, '\\'))
-    return neap__fail(err, NEAP_EINVAL, "shm-name: \"%s\"; expected at most 240 characters without '/' and '\\'",
+  if (!name_usable(config->shm_name))
+    return neap__fail(err, NEAP_EINVAL,
+                      "shm-name: \"%.300s\"; expected at most 240 characters without '/' and '\\', not beginning "
+                      "with '.' and not ending in \"" META_END "\"",
                       config->shm_name);
   snprintf(s->name, sizeof s->name, "%s", config->shm_name);
   int rc = config->hugepages ? check_huge_pages(config, true, err) : 0;

@@ -94,8 +94,10 @@ int neap__catalogue_id_of(neap__catalogue *c, const neap_object_key *key, neap__
 }
 
 neap_object_key neap__catalogue_name(neap__catalogue *c, const neap__key *id) {
-  neap_object_key key = {.model = c->models[id->space], .salt = neap__names_salt(c->names, id->tenant),
-                         .rank = id->rank, .group = id->group};
+  neap_object_key key = {.model = c->models[id->space],
+                         .salt = neap__names_salt(c->names, id->tenant),
+                         .rank = id->rank,
+                         .group = id->group};
   memcpy(key.hash, id->hash, sizeof(key.hash));
   return key;
 }
@@ -198,8 +200,10 @@ static neap__item *insert(neap__catalogue *c, const neap__key *id, uint64_t byte
   uint32_t *bucket = bucket_of(c, id);
   *item = (neap__item){.id = *id, .chain = *bucket};
   *bucket = at;
-  if (as_newest) link_newest(c, at);
-  else link_oldest(c, at);
+  if (as_newest)
+    link_newest(c, at);
+  else
+    link_oldest(c, at);
   c->count++;
   set_bytes(c, item, bytes);
   return item;
@@ -281,9 +285,15 @@ uint32_t neap__catalogue_victims(neap__catalogue *c, uint64_t bytes, uint32_t ma
   }
 }
 
-uint32_t neap__catalogue_count(const neap__catalogue *c) { return c->count; }
-uint64_t neap__catalogue_bytes(const neap__catalogue *c) { return c->bytes; }
-uint64_t neap__catalogue_leaving(const neap__catalogue *c) { return c->leaving; }
+uint32_t neap__catalogue_count(const neap__catalogue *c) {
+  return c->count;
+}
+uint64_t neap__catalogue_bytes(const neap__catalogue *c) {
+  return c->bytes;
+}
+uint64_t neap__catalogue_leaving(const neap__catalogue *c) {
+  return c->leaving;
+}
 
 uint64_t neap__catalogue_tenant_bytes(const neap__catalogue *c, uint32_t tenant) {
   return tenant < NEAP_TENANTS_MAX ? c->tenant_bytes[tenant] : 0;

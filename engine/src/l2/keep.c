@@ -31,8 +31,7 @@ static bool remove_ids(neap__tier *tier, const neap__key *ids, uint32_t count, v
     if (item) neap__catalogue_leave(tier->catalogue, item, task != NULL);
     if (!task) continue;
     task->flight->ids[i] = ids[i];
-    task->flight->objects[i] = (neap_object){.key = neap__catalogue_name(tier->catalogue, &ids[i]),
-                                             .result = NEAP_EIO};
+    task->flight->objects[i] = (neap_object){.key = neap__catalogue_name(tier->catalogue, &ids[i]), .result = NEAP_EIO};
   }
   pthread_mutex_unlock(&tier->lock);
   if (!task) return false;
@@ -42,24 +41,38 @@ static bool remove_ids(neap__tier *tier, const neap__key *ids, uint32_t count, v
   return true;
 }
 
+/* What became of a remove; what is still there no longer counts as leaving, also when the adapter never saw it. */
+static void removed(neap__task *task, uint32_t *now_gone, uint32_t *gone) {
+  neap__tier *tier = task->tier;
+  int why = 0;
+  *now_gone = *gone = 0;
+  pthread_mutex_lock(&tier->lock);
+  for (uint32_t i = 0; i < task->op.count; i++) {
+    int result = task->op.objects[i].result;
+    *now_gone += result == 0;
+    *gone += result == 0 || result == NEAP_ENOENT;
+    if (result == 0 || result == NEAP_ENOENT) continue;
+    why = result;
+    neap__item *item = neap__catalogue_find(tier->catalogue, &task->flight->ids[i]);
+    if (item) neap__catalogue_leave(tier->catalogue, item, false);
+  }
+  pthread_mutex_unlock(&tier->lock);
+  if (why)
+    NEAP_LOG_WARN("%s: %u of %u objects could not be removed: %s", tier->name, task->op.count - *gone, task->op.count,
+                  neap_strerror(why));
+}
+
 static void balance(neap__tier *tier);
 
 static void evicted(neap__task *task) {
   neap__tier *tier = task->tier;
-  uint32_t gone = 0, removed = 0;
-  for (uint32_t i = 0; i < task->op.count; i++) {
-    int result = task->op.objects[i].result;
-    removed += result == 0;
-    gone += result == 0 || result == NEAP_ENOENT;
-  }
+  uint32_t now_gone, gone;
+  removed(task, &now_gone, &gone);
   pthread_mutex_lock(&tier->lock);
-  tier->stats.evicted_objects += removed;
+  tier->stats.evicted_objects += now_gone;
   pthread_mutex_unlock(&tier->lock);
   tier->removing = false;
   tier->remove_failed = gone == 0;
-  if (gone < task->op.count)
-    NEAP_LOG_WARN("%s: %u of %u victims could not be removed: %s", tier->name, task->op.count - gone, task->op.count,
-                  neap_strerror(task->op.objects[0].result));
   if (gone) balance(tier);
 }
 
@@ -133,8 +146,10 @@ bool neap__keep_expect(neap__flight *flight) {
 /* A hit: keeps what is known, else learns of the object. */
 static void book_present(neap__tier *tier, const neap__key *id, uint64_t bytes, bool used) {
   neap__item *item = neap__catalogue_find(tier->catalogue, id);
-  if (!item) neap__catalogue_put(tier->catalogue, id, bytes, NULL, ++tier->seq);
-  else if (used) neap__catalogue_touch(tier->catalogue, item);
+  if (!item)
+    neap__catalogue_put(tier->catalogue, id, bytes, NULL, ++tier->seq);
+  else if (used)
+    neap__catalogue_touch(tier->catalogue, item);
 }
 
 static void book_store(neap__flight *flight, uint32_t i) {
@@ -143,8 +158,10 @@ static void book_store(neap__flight *flight, uint32_t i) {
   if (o->result == 0) {
     tier->stats.stored_objects++;
     tier->stats.stored_bytes += o->stored_bytes;
-    if (o->stored_bytes == 0) book_present(tier, &flight->ids[i], o->bytes, true);
-    else neap__catalogue_put(tier->catalogue, &flight->ids[i], o->stored_bytes, &flight->crcs[i], ++tier->seq);
+    if (o->stored_bytes == 0)
+      book_present(tier, &flight->ids[i], o->bytes, true);
+    else
+      neap__catalogue_put(tier->catalogue, &flight->ids[i], o->stored_bytes, &flight->crcs[i], ++tier->seq);
   } else if (!flight->expired) {
     tier->stats.store_failures[-o->result]++;
   }
@@ -224,11 +241,9 @@ void neap__keep_settle(neap__flight *flight) {
   if (!sane) NEAP_LOG_ERROR("%s gave a result that is no error code; taken as NEAP_EIO", tier->name);
 }
 
-static void quarantine_done(neap__task *task) {
-  for (uint32_t i = 0; i < task->op.count; i++)
-    if (task->op.objects[i].result != 0 && task->op.objects[i].result != NEAP_ENOENT)
-      NEAP_LOG_WARN("%s: a corrupt object could not be removed: %s", task->tier->name,
-                    neap_strerror(task->op.objects[i].result));
+static void quarantined(neap__task *task) {
+  uint32_t now_gone, gone;
+  removed(task, &now_gone, &gone);
 }
 
 /* Takes what failed verification out of the store. Where that cannot be, the checksum stays and refuses it again. */
@@ -240,7 +255,7 @@ static void quarantine(neap__flight *flight) {
     if (flight->objects[i].result == NEAP_ECORRUPT) ids[count++] = flight->ids[i];
   if (count) {
     NEAP_LOG_WARN("%s: %u objects failed verification and are removed", tier->name, count);
-    remove_ids(tier, ids, count, quarantine_done);
+    remove_ids(tier, ids, count, quarantined);
   }
   free(ids);
 }
@@ -288,8 +303,10 @@ static int recover_sink(neap_op *op, const neap_list_entry *entry) {
   pthread_mutex_lock(&task->tier->lock);
   int rc = neap__catalogue_id_of(task->tier->catalogue, &entry->key, &f->id);
   pthread_mutex_unlock(&task->tier->lock);
-  if (rc) r->skipped++;
-  else r->count++;
+  if (rc)
+    r->skipped++;
+  else
+    r->count++;
   return 0;
 }
 
@@ -304,8 +321,7 @@ static void recover_done(neap__task *task) {
   r->skipped += r->count - adopted;
   if (adopted)
     NEAP_LOG_INFO("%s recovered %u existing objects (%llu bytes)", tier->name, adopted, (unsigned long long)bytes);
-  if (r->skipped)
-    NEAP_LOG_WARN("%s: %u existing objects are not counted: a bound was reached", tier->name, r->skipped);
+  if (r->skipped) NEAP_LOG_WARN("%s: %u existing objects are not counted: a bound was reached", tier->name, r->skipped);
   if (rc && rc != NEAP_ENOTSUP && rc != NEAP_ECANCELED)
     NEAP_LOG_WARN("%s could not list what it holds: %s", tier->name, neap_strerror(rc));
   tier->recovering = false;

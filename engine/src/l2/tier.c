@@ -19,8 +19,8 @@
 
 neap__task *neap__task_new(neap_op_kind kind, uint32_t count) {
   neap__task *task = calloc(1, sizeof(*task) + count * (sizeof(neap_object) + sizeof(neap__key)));
-  neap__flight *flight = calloc(1, sizeof(*flight) + count * (sizeof(neap_object) + sizeof(neap__key) +
-                                                              sizeof(uint32_t) + sizeof(bool)));
+  neap__flight *flight =
+      calloc(1, sizeof(*flight) + count * (sizeof(neap_object) + sizeof(neap__key) + sizeof(uint32_t) + sizeof(bool)));
   if (!task || !flight) {
     free(task);
     free(flight);
@@ -482,24 +482,28 @@ static void close_begin(void *arg) {
   }
 }
 
+static void timer_closed(uv_handle_t *timer) {
+  neap__tier *tier = timer->data;
+  pthread_mutex_lock(&tier->lock);
+  tier->timer_closed = true;
+  pthread_cond_broadcast(&tier->idle);
+  pthread_mutex_unlock(&tier->lock);
+}
+
 static void close_end(void *arg) {
   neap__tier *tier = arg;
   while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
-  uv_timer_stop(&tier->timer);
-  uv_close((uv_handle_t *)&tier->timer, NULL);
+  uv_close((uv_handle_t *)&tier->timer, timer_closed);
 }
 
-static void nothing(void *arg) { (void)arg; }
-
-static uint32_t wait_idle(neap__tier *tier, uint64_t grace_ms) {
+/* Waits until the adapter has nothing, at most grace_ms. */
+static void wait_idle(neap__tier *tier, uint64_t grace_ms) {
   uint64_t until = neap__now_ns() + grace_ms * NS_PER_MS;
   struct timespec at = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   int rc = 0;
   while (tier->flying_count && rc == 0) rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
-  uint32_t left = tier->flying_count;
   pthread_mutex_unlock(&tier->lock);
-  return left;
 }
 
 void neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
@@ -507,9 +511,9 @@ void neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
   neap__loop_call(tier->env.loop, close_begin, tier);
   wait_idle(tier, grace_ms);
   neap__loop_call(tier->env.loop, close_end, tier);
-  neap__loop_call(tier->env.loop, nothing, NULL); /* the turn after: the timer is closed by then */
 
   pthread_mutex_lock(&tier->lock);
+  while (!tier->timer_closed) pthread_cond_wait(&tier->idle, &tier->lock);
   uint32_t left = tier->flying_count;
   tier->abandoned = left > 0;
   pthread_mutex_unlock(&tier->lock);
@@ -538,7 +542,9 @@ uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant) {
   return bytes;
 }
 
-const neap__tier_config *neap__tier_config_of(neap__tier *tier) { return tier->config; }
+const neap__tier_config *neap__tier_config_of(neap__tier *tier) {
+  return tier->config;
+}
 
 bool neap__tier_can(neap__tier *tier, neap_op_kind kind) {
   switch (kind) {

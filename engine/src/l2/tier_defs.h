@@ -38,12 +38,12 @@ typedef struct neap__flight {
   neap__job job;
   neap__tier *tier;
   neap__task *task;
-  struct neap__flight *next;                /* in its queue */
-  struct neap__flight *after, *before;      /* among those whose submitter waits */
+  struct neap__flight *next;                 /* in its queue */
+  struct neap__flight *after, *before;       /* among those whose submitter waits */
   uint64_t deadline_ns, bytes, claimed, seq; /* claimed: bytes that a store may add */
   _Atomic neap__phase phase;
-  bool expired; /* the submitter has its answer */
-  bool bounced; /* the adapter never saw it */
+  bool expired;              /* the submitter has its answer */
+  bool bounced;              /* the adapter never saw it */
   pthread_mutex_t sink_lock; /* LIST: no sink call after the answer */
   neap__key *ids;
   uint32_t *crcs;
@@ -82,6 +82,7 @@ struct neap__tier {
   neap__tier_stats stats;
   uint64_t seq;
   uint32_t failures_in_row;
+  bool timer_closed;
   bool abandoned; /* closed while the adapter still had operations */
 };
 

@@ -266,12 +266,12 @@ static void run(neap__job *job) {
 
 int neap__coro_enter(lua_State *L, const char *function, bool cleanup, neap__coro **out) {
   neap__coro *coro = neap__vm_of(L)->current;
+  *out = coro;
   if (!coro) return luaL_error(L, "%s: can only be called from a hook, not while the module is loaded", function);
   if (L != coro->thread) {
     return luaL_error(L, "%s: cannot await inside a coroutine of the script's own; call it from the hook itself",
                       function);
   }
-  *out = coro;
   if (!coro->cancel_code || cleanup) return 0;
   if (++coro->refusals > REFUSALS_MAX) {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&kill_token);

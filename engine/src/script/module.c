@@ -89,10 +89,21 @@ static neap__lua_class *class_new(probe *p) {
 
 static bool same(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
 
+/* The members of a schema come in any order, for Lua's tables have none. */
+static bool same_schema(const char *a, const char *b) {
+  if (!a || !b) return a == b;
+  cJSON *x = cJSON_Parse(a), *y = cJSON_Parse(b);
+  bool equal = cJSON_Compare(x, y, true);
+  cJSON_Delete(x);
+  cJSON_Delete(y);
+  return equal;
+}
+
 static bool class_equal(const neap__lua_class *a, const neap__lua_class *b) {
   return same(a->path, b->path) && same(a->class_name, b->class_name) &&
          same(a->config_class_name, b->config_class_name) && same(a->version, b->version) &&
-         same(a->schema_json, b->schema_json) && a->table.remove == b->table.remove && a->table.list == b->table.list;
+         a->table.remove == b->table.remove && a->table.list == b->table.list &&
+         same_schema(a->schema_json, b->schema_json);
 }
 
 /* Keeps class, or frees it and returns the equal one that is there. */

@@ -68,6 +68,9 @@ static int boot_body(lua_State *L) {
   lua_getfield(L, 1, "loaded");
   neap__api_open(L, b->vm);
   lua_setfield(L, -2, "neap.core");
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "neap.finalizers");
+  lua_call(L, 1, 0);
   return 0;
 }
 

@@ -36,7 +36,9 @@ int neap__op_register(neap__server *server, neap__call *call, neap_error *err) {
 void neap__drop_instance(neap__server *server, neap__instance *instance) {
   uint64_t id = instance->entry.id;
   uint32_t space = neap__instances_remove(&server->instances, instance);
-  neap__sessions_drop_instance(&server->sessions, id, space);
+  neap__sessions_drop_instance(&server->sessions, id);
+  if (space != UINT32_MAX)
+    neap__sessions_drop_space(&server->sessions, space, neap__names_model(server->engine->names, space));
   /* What it was writing is not whole: it is given back, never published. */
   neap__l1_drop_owner(server->l1, NEAP_OWNER_TRANSFER, id);
 }

@@ -5,6 +5,7 @@
 #include "serve/session.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define REQUEST_SEED 0x6e656170u /* the hash must be the same in the next process */
 
@@ -159,13 +160,18 @@ void neap__transfer_end(neap__sessions *sessions, neap__transfer *transfer) {
   neap__table_remove(&sessions->transfers, &transfer->entry);
 }
 
-void neap__sessions_drop_instance(neap__sessions *sessions, uint64_t instance, uint32_t space) {
+void neap__sessions_drop_instance(neap__sessions *sessions, uint64_t instance) {
   neap__entry *next;
   for (neap__entry *e = sessions->transfers.oldest; e; e = next) {
     next = e->newer;
     if (e->id == instance) neap__transfer_end(sessions, (neap__transfer *)e);
   }
-  if (space == UINT32_MAX) return;
-  for (neap__entry *e = sessions->requests.oldest; e; e = e->newer)
-    neap__holds_give_space(&((neap__session *)e)->holds, sessions->l1, space);
+}
+
+void neap__sessions_drop_space(neap__sessions *sessions, uint32_t space, const char *model) {
+  for (neap__entry *e = sessions->requests.oldest; e; e = e->newer) {
+    neap__session *session = (neap__session *)e;
+    if (session->fetch && strcmp(session->model, model) == 0) neap__session_reset(sessions, session);
+    neap__holds_give_space(&session->holds, sessions->l1, space);
+  }
 }

@@ -70,5 +70,7 @@ void neap__sessions_expire(neap__sessions *sessions, uint64_t now_ns, uint64_t t
 neap__transfer *neap__transfer_find(neap__sessions *sessions, uint64_t instance, uint64_t tag);
 neap__transfer *neap__transfer_add(neap__sessions *sessions, uint64_t instance, uint64_t tag, uint64_t now_ns);
 void neap__transfer_end(neap__sessions *sessions, neap__transfer *transfer);
-/* The instance is gone: its transfers end, and with `space` (not UINT32_MAX) what requests hold in that space. */
-void neap__sessions_drop_instance(neap__sessions *sessions, uint64_t instance, uint32_t space);
+/* The instance is gone: its transfers end. */
+void neap__sessions_drop_instance(neap__sessions *sessions, uint64_t instance);
+/* No instance of this layout is left: what requests hold of it ends, and lookups of the model that are not yet told. */
+void neap__sessions_drop_space(neap__sessions *sessions, uint32_t space, const char *model);
