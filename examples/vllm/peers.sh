@@ -53,11 +53,11 @@ fail() {
 
 # await SECONDS NAME COMMAND...: until COMMAND succeeds; ends the script when it does not, or when NAME has ended.
 await() {
-  local seconds=$1 name=$2 group=$launched
+  local seconds=$1 name=$2 process=$launched
   shift 2
   local end=$((SECONDS + seconds))
   until "$@" 2>/dev/null; do
-    kill -0 -- "-$group" 2>/dev/null || { tail -n 20 "$logs/$name.log" >&2; fail "$name ended before it was ready"; }
+    kill -0 "$process" 2>/dev/null || { tail -n 20 "$logs/$name.log" >&2; fail "$name ended before it was ready"; }
     [ "$SECONDS" -lt "$end" ] || { tail -n 20 "$logs/$name.log" >&2; fail "$name was not ready within $seconds s"; }
     sleep 0.2
   done
