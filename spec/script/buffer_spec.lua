@@ -116,7 +116,7 @@ describe('a buffer', function()
       report = { all, one, neap.memory(), b }]]))
   end)
 
-  it('hurries the collector in proportion to its size', function()
+  it('that nobody holds is collected before many like it pile up', function()
     local json = hook.run [[
       local most = 0
       for _ = 1, 2000 do

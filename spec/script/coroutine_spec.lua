@@ -239,11 +239,18 @@ describe('a hook', function()
       assert.matches("neap.sleep: cannot await inside a coroutine of the script's own", adapter:status(), 1, true)
     end)
 
-    it('cannot await in a comparator', function()
-      open { store = 'table.sort({ 1, 2, 3 }, function(a, b) neap.sleep(0) return a < b end) return true' }
-      assert.equals('NEAP_ESCRIPT', (adapter:store(hook.key(1), 'x')))
-      assert.is_true(adapter:logged 'attempt to yield across C-call boundary')
-      assert.equals('NEAP_ENOENT', (adapter:lookup(hook.key(1))))
+    it('cannot await below a C function, and begins no work there', function()
+      for _, await in ipairs { 'neap.sleep(0)', "neap.file.stat '/'", "neap.file.open '/dev/null'" } do
+        for _, body in ipairs { 'table.sort({ 1, 2, 3 }, function(a, b) %s return a < b end)',
+          "('x'):gsub('x', function() %s end)", "package.preload.x = function() %s end require 'x'" } do
+          open { store = body:format(await) .. ' return true' }
+          assert.equals('NEAP_ESCRIPT', (adapter:store(hook.key(1), 'x')), body)
+          assert.is_true(adapter:logged 'cannot await below a C function')
+          assert.equals('NEAP_ENOENT', (adapter:lookup(hook.key(1))))
+          adapter:close()
+        end
+      end
+      adapter = nil
     end)
   end)
 
@@ -321,6 +328,15 @@ describe('a hook', function()
         assert.equals('NEAP_OK', ops[i]:result(j))
       end
     end
+  end)
+
+  it('may be resumed by another script only to its own harm', function()
+    open { head = 'local victim', store = 'victim = coroutine.running() neap.sleep(0.001) return true',
+      lookup = 'report = { coroutine.resume(victim, nil) } neap.sleep(0) return true' }
+    local store = adapter:submit('store', items(1))
+    assert.equals('NEAP_OK', (adapter:lookup(hook.key(1))))
+    assert.is_true(store:wait():result() ~= 'NEAP_EIO')
+    assert.equals('NEAP_OK', (adapter:lookup(hook.key(1))))
   end)
 
   it('cannot be made to await outside of the operation that runs', function()

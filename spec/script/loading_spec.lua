@@ -48,6 +48,14 @@ describe('a Lua module', function()
       assert.matches('NEAP_ESCRIPT: cannot open .*/none.lua', refused(dir .. '/none.lua'))
     end)
 
+    it('when the Lua side of the runtime is not where it should be', function()
+      local lua_dir = driver.lua_dir
+      driver.lua_dir = dir
+      local message = refused(store())
+      driver.lua_dir = lua_dir
+      assert.matches('NEAP_ENOENT: Store: the Lua side of the runtime is missing: cannot read', message)
+    end)
+
     it('when it does not compile, with file and line', function()
       assert.matches("store.lua:2: '=' expected near", refused(module 'local M = {} return +'):gsub('unexpected symbol',
         "'=' expected"))
@@ -220,6 +228,14 @@ describe('a Lua module', function()
       error 'late'
     end]]):format(flag)))
     assert.is_true(os.remove(flag))
+  end)
+
+  it('prints to the log and cannot end the program', function()
+    open(store(nil, "open = function() print('a', 1, nil) print(select(2, pcall(os.exit))) end"), '{}', nil,
+      function(adapter)
+        assert.is_true(adapter:logged 'a\t1\tnil')
+        assert.is_true(adapter:logged 'a script cannot end the program')
+      end)
   end)
 
   describe('that lists', function()

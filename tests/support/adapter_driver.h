@@ -13,8 +13,8 @@ typedef struct test_driver test_driver;
 /* Opens class_name of a Lua file, with params_json checked against its schema. config_class_name may be NULL. On
  * failure NULL, with the error's name and text in err. */
 TEST_DRIVER_EXPORT test_driver *test_driver_open_lua(const char *lua_dir, const char *path, const char *class_name,
-                                                     const char *config_class_name, const char *params_json,
-                                                     char *err, size_t cap);
+                                                     const char *config_class_name, const char *params_json, char *err,
+                                                     size_t cap);
 /* Opens what one `--l2-adapter JSON` says, Lua modules included. */
 TEST_DRIVER_EXPORT test_driver *test_driver_open_config(const char *lua_dir, const char *json, const char *plugin_dirs,
                                                         char *err, size_t cap);

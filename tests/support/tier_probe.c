@@ -260,8 +260,21 @@ void probe_nothing(void *arg) {
   (void)arg;
 }
 
+static void post_sem(void *sem) {
+  sem_post(sem);
+}
+
+/* The pool has one thread, so a job behind another waits for it. */
 void probe_drain(probe_engine *e) {
-  for (int i = 0; i < 8; i++) neap__loop_call(e->loop, probe_nothing, NULL);
+  sem_t passed;
+  sem_init(&passed, 0, 0);
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) neap__loop_call(e->loop, probe_nothing, NULL);
+    assert_int_equal(neap__pool_submit(e->pool, post_sem, &passed), 0);
+    probe_wait(&passed);
+  }
+  sem_destroy(&passed);
+  for (int j = 0; j < 8; j++) neap__loop_call(e->loop, probe_nothing, NULL);
 }
 
 typedef struct lock_call {
@@ -306,7 +319,7 @@ int probe_setup(void **state) {
                                   .params_json = "{}",
                                   .trigger_watermark = 0.8,
                                   .eviction_ratio = 1.0};
-  return neap__loop_open("test", &e->loop) || neap__pool_open(2, 64, &e->pool) ||
+  return neap__loop_open("test", &e->loop) || neap__pool_open(1, 64, &e->pool) ||
          neap__names_open(e->names_memory, &e->names, &err) ||
          neap__layout_init(&layout, shape, 1, "bfloat16", 16, &err) ||
          neap__names_space(e->names, "demo/tiny", 9, &layout, &e->space) ||

@@ -37,7 +37,7 @@ static void staged_objects_are_invisible_until_their_commit(void **state) {
   assert_true(fixture_get(l1, 1, &fixture_local, 1) == NEAP_NO_LEASE);
   assert_int_equal(neap__l1_objects(l1), 0);
   assert_int_equal(fixture_stats(l1).staged, 1);
-  assert_int_equal(neap__l1_remove(l1, &(neap__key){0}, true), NEAP_ENOENT);
+  assert_int_equal(neap__l1_remove(l1, &(neap__key){.rank = 1}, true), NEAP_ENOENT);
   fixture_check(l1);
   assert_int_equal(neap__l1_commit(l1, lease, NULL, NULL, 0, NULL), 0);
   assert_true(fixture_has(l1, 1));

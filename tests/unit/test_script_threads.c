@@ -156,12 +156,12 @@ static void loading_an_unchanged_class_again_gives_the_same_table(void **state) 
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(two_adapters_in_parallel_do_not_share_anything),
-    cmocka_unit_test(an_operation_that_is_done_cannot_be_canceled_any_more),
-    cmocka_unit_test(a_canceled_operation_ends_without_waiting_for_its_time),
-    cmocka_unit_test(a_deadline_that_has_passed_ends_an_operation_unheard),
-    cmocka_unit_test(a_status_that_does_not_fit_is_refused),
-    cmocka_unit_test(loading_an_unchanged_class_again_gives_the_same_table),
+      cmocka_unit_test(two_adapters_in_parallel_do_not_share_anything),
+      cmocka_unit_test(an_operation_that_is_done_cannot_be_canceled_any_more),
+      cmocka_unit_test(a_canceled_operation_ends_without_waiting_for_its_time),
+      cmocka_unit_test(a_deadline_that_has_passed_ends_an_operation_unheard),
+      cmocka_unit_test(a_status_that_does_not_fit_is_refused),
+      cmocka_unit_test(loading_an_unchanged_class_again_gives_the_same_table),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,7 @@ struct neap__l1 {
   pthread_mutex_t arena_lock;
   neap__arena *arena;
   _Atomic uint64_t used_bytes, staged_bytes;
+  uint64_t arriving_bytes; /* taken from the arena, in no slot's word yet; under the arena's lock */
   _Atomic uint64_t *tenant_bytes;
   _Atomic uint64_t evicted_objects, evicted_bytes, inserted_objects, alloc_failures;
   _Atomic uint32_t objects, staged;
@@ -56,6 +57,13 @@ static inline uint64_t neap__slot_word(uint32_t generation, uint64_t flags, uint
 static inline uint32_t neap__lease_readers(uint64_t word) { return (uint32_t)(word & 0xffff); }
 static inline uint32_t neap__lease_flags(uint64_t word) { return (uint32_t)(word >> 16) & 0xffff; }
 static inline uint32_t neap__lease_generation(uint64_t word) { return (uint32_t)(word >> 32); }
+/* Of a record that its word says is in use, or was when the caller looked: the word must then be looked at again. */
+static inline uint32_t neap__lease_slot(const neap__lease_record *record) {
+  return (uint32_t)atomic_load_explicit(&record->place, memory_order_relaxed);
+}
+static inline uint32_t neap__lease_slot_generation(const neap__lease_record *record) {
+  return (uint32_t)(atomic_load_explicit(&record->place, memory_order_relaxed) >> 32);
+}
 static inline uint64_t neap__lease_word(uint32_t generation, uint32_t flags, uint32_t readers) {
   return (uint64_t)generation << 32 | (uint64_t)flags << 16 | readers;
 }

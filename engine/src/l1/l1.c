@@ -77,59 +77,67 @@ static bool record_plausible(neap__l1 *l1, const neap__slot *s) {
          s->key.space < neap__names_spaces(l1->names) && s->key.tenant < neap__names_tenants(l1->names);
 }
 
-static void forget_slot(neap__slot *s) {
+/* Frees a slot that is not kept; leases on it hold no more. */
+static void forget_slot(neap__l1 *l1, uint32_t slot) {
+  neap__slot *s = &l1->slots[slot];
   uint64_t word = atomic_load(&s->word);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word) + 1, 0, NEAP_SLOT_FREE));
+  atomic_store(&l1->pins[slot], 0);
 }
 
 /* A lease holds after a restart if its owner lives outside this process and its slot is what it was. */
 static bool lease_holds(neap__l1 *l1, const neap__lease_record *record, uint64_t word, uint32_t slots) {
   uint32_t flags = neap__lease_flags(word), kind = flags & ~NEAP_LEASE_WRITE;
-  if (!neap__lease_readers(word) || record->slot >= slots) return false;
+  uint32_t slot = neap__lease_slot(record);
+  if (!neap__lease_readers(word) || slot >= slots) return false;
   if (kind != NEAP_OWNER_REQUEST && kind != NEAP_OWNER_TRANSFER) return false;
-  uint64_t slot_word = atomic_load(&l1->slots[record->slot].word);
-  if (neap__slot_generation(slot_word) != record->slot_generation) return false;
+  uint64_t slot_word = atomic_load(&l1->slots[slot].word);
+  if (neap__slot_generation(slot_word) != neap__lease_slot_generation(record)) return false;
   bool writes = (flags & NEAP_LEASE_WRITE) != 0;
   switch (neap__slot_state(slot_word)) {
-    case NEAP_SLOT_STAGED: return writes && l1->slots[record->slot].writer == (uint32_t)(record - l1->leases);
+    case NEAP_SLOT_STAGED: return writes && l1->slots[slot].writer == (uint32_t)(record - l1->leases);
     case NEAP_SLOT_RESIDENT: return !writes; /* a writer's lease here: the commit was published, only its end was not */
     case NEAP_SLOT_DOOMED: return true;
     default: return false;
   }
 }
 
-/* Ends the leases of the dead process, counts the pins of the others, frees the rest of the records for use. */
-static void adopt_leases(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
+static void count_pins(neap__l1 *l1, uint32_t slots) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
-    _Atomic uint32_t *high = &l1->segment.header->leases_high[shard];
-    if (atomic_load(high) > l1->leases_per_shard) atomic_store(high, l1->leases_per_shard);
-    for (uint32_t i = atomic_load(high); i-- > 0;) {
-      uint32_t id = shard * l1->leases_per_shard + i;
-      neap__lease_record *record = &l1->leases[id];
-      uint64_t word = atomic_load(&record->word);
-      if (lease_holds(l1, record, word, slots)) {
-        atomic_fetch_add(&l1->pins[record->slot], 1);
-        if (neap__lease_flags(word) & NEAP_LEASE_WRITE)
-          report->staged++;
-        else
-          report->leases++;
-        continue;
-      }
-      atomic_store(&record->word, neap__lease_word(neap__lease_generation(word) + 1, 0, 0));
-      neap__l1_lease_recycle(l1, id);
-    }
+    uint32_t first = shard * l1->leases_per_shard, high = atomic_load(&l1->segment.header->leases_high[shard]);
+    for (neap__lease_record *record = &l1->leases[first]; record < &l1->leases[first + high]; record++)
+      if (lease_holds(l1, record, atomic_load(&record->word), slots)) atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
   }
 }
 
+/* Ends the leases of the dead process and those on slots that were not kept. */
+static void settle_leases(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
+  for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++)
+    for (uint32_t i = atomic_load(&l1->segment.header->leases_high[shard]); i-- > 0;) {
+      neap__lease_record *record = &l1->leases[shard * l1->leases_per_shard + i];
+      uint64_t word = atomic_load(&record->word);
+      if (!lease_holds(l1, record, word, slots)) {
+        atomic_store(&record->word, neap__lease_word(neap__lease_generation(word) + 1, 0, 0));
+        neap__l1_lease_recycle(l1, (uint32_t)(record - l1->leases));
+      } else if (neap__slot_state(atomic_load(&l1->slots[neap__lease_slot(record)].word)) == NEAP_SLOT_STAGED) {
+        report->staged++;
+      } else {
+        report->leases++;
+      }
+    }
+}
+
 /* Which slots to keep, before their extents are claimed: leased ones in any state, unleased ones if resident. */
-static bool worth_keeping(neap__l1 *l1, const neap__slot *s, uint32_t slot, neap__l1_report *report) {
+static bool worth_keeping(neap__l1 *l1, uint32_t slot, neap__l1_report *report) {
+  const neap__slot *s = &l1->slots[slot];
   uint64_t word = atomic_load(&s->word);
   uint32_t state = neap__slot_state(word);
-  if (state == NEAP_SLOT_FREE) return false;
+  bool known = state <= NEAP_SLOT_DOOMED, resident = state == NEAP_SLOT_RESIDENT;
   bool leased = atomic_load(&l1->pins[slot]) > 0;
-  if (state != NEAP_SLOT_RESIDENT) return leased && record_plausible(l1, s);
-  if (!leased && (word & NEAP_SLOT_TEMPORARY)) return false;
-  if (record_plausible(l1, s) && neap__l1_fingerprint(l1, s->offset, s->bytes) == s->fingerprint) return true;
+  if (known && !leased && (!resident || (word & NEAP_SLOT_TEMPORARY))) return false;
+  if (known && record_plausible(l1, s) &&
+      (!resident || neap__l1_fingerprint(l1, s->offset, s->bytes) == s->fingerprint))
+    return true;
   report->damaged++;
   return false;
 }
@@ -146,7 +154,8 @@ static bool adopt_slot(neap__l1 *l1, const found_slot *f) {
   uint32_t state = neap__slot_state(atomic_load(&s->word));
   if (state == NEAP_SLOT_RESIDENT && resident_twin(l1, f->slot)) return false;
   uint64_t rounded = neap__l1_rounded(l1, s->bytes), unit = l1->config.align_bytes;
-  if (neap__arena_claim(l1->arena, f->slot, (uint32_t)(s->offset / unit), (uint32_t)(rounded / unit)) != 0) return false;
+  uint32_t first = (uint32_t)(s->offset / unit), units = (uint32_t)(rounded / unit);
+  if (neap__arena_claim(l1->arena, f->slot, first, units) != 0) return false;
   atomic_fetch_add(&l1->used_bytes, rounded);
   uint64_t word = atomic_load(&s->word) & ~(uint64_t)NEAP_SLOT_SHARD;
   atomic_store(&s->word, word | (neap__key_hash(&s->key) & (NEAP_SHARDS - 1)) << NEAP_SLOT_SHARD_AT);
@@ -163,28 +172,30 @@ static bool adopt_slot(neap__l1 *l1, const found_slot *f) {
 }
 
 static int take_over(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
-  uint32_t high = NEAP_MIN(atomic_load(&l1->segment.header->slots_high), slots), count = 0;
+  uint32_t high = atomic_load(&l1->segment.header->slots_high), count = 0;
   found_slot *found = malloc((high + 1u) * sizeof *found);
   if (!found) return NEAP_ENOMEM;
-  adopt_leases(l1, slots, report);
+  count_pins(l1, slots);
   for (uint32_t slot = 0; slot < high; slot++) {
     neap__slot *s = &l1->slots[slot];
-    if (worth_keeping(l1, s, slot, report))
+    if (neap__slot_state(atomic_load(&s->word)) == NEAP_SLOT_FREE) continue;
+    if (worth_keeping(l1, slot, report))
       found[count++] = (found_slot){.offset = s->offset, .stamp = atomic_load(&s->stamp), .slot = slot};
-    else if (neap__slot_state(atomic_load(&s->word)) != NEAP_SLOT_FREE)
-      forget_slot(s);
+    else
+      forget_slot(l1, slot);
   }
   qsort(found, count, sizeof *found, by_offset);
   uint32_t residents = 0;
   for (uint32_t i = 0; i < count; i++) {
-    neap__slot *s = &l1->slots[found[i].slot];
+    uint32_t slot = found[i].slot;
     if (!adopt_slot(l1, &found[i])) {
       report->damaged++;
-      forget_slot(s);
-    } else if (neap__slot_state(atomic_load(&s->word)) == NEAP_SLOT_RESIDENT) {
+      forget_slot(l1, slot);
+    } else if (neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_RESIDENT) {
       found[residents++] = found[i];
     }
   }
+  settle_leases(l1, slots, report);
   qsort(found, residents, sizeof *found, by_stamp);
   for (uint32_t i = 0; i < residents; i++) neap__l1_emit(l1, NEAP_EV_INSERT, 0, found[i].slot, 0, 0);
   report->kept = residents;

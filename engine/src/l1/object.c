@@ -125,8 +125,8 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
   record->owner_id = owner->id;
   record->owner_tag = owner->tag;
   record->request = owner->request;
-  record->slot = slot;
-  record->slot_generation = neap__slot_generation(atomic_load(&l1->slots[slot].word));
+  uint64_t place = (uint64_t)neap__slot_generation(atomic_load(&l1->slots[slot].word)) << 32 | slot;
+  atomic_store_explicit(&record->place, place, memory_order_relaxed);
   uint32_t generation = neap__lease_generation(atomic_load(&record->word)) + 1;
   uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MAX(NEAP_MIN(readers, UINT16_MAX), 1));
   atomic_fetch_add(&l1->pins[slot], 1);
@@ -158,9 +158,9 @@ void neap__l1_free(neap__l1 *l1, uint32_t slot) {
   uint64_t word = atomic_load(&s->word);
   uint64_t rounded = neap__l1_rounded(l1, s->bytes);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word) + 1, 0, NEAP_SLOT_FREE));
-  atomic_fetch_sub(&l1->used_bytes, rounded);
   pthread_mutex_lock(&l1->arena_lock);
   neap__arena_give(l1->arena, slot);
+  atomic_fetch_sub(&l1->used_bytes, rounded);
   pthread_mutex_unlock(&l1->arena_lock);
 }
 
@@ -181,6 +181,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
 static int take_space(neap__l1 *l1, uint32_t count, const uint64_t *bytes, neap__lease *slots, const int *results) {
   int rc = 0;
   uint32_t done = 0;
+  uint64_t taken = 0;
   pthread_mutex_lock(&l1->arena_lock);
   for (; done < count && rc == 0; done++) {
     slots[done] = NEAP_NO_SLOT;
@@ -190,12 +191,17 @@ static int take_space(neap__l1 *l1, uint32_t count, const uint64_t *bytes, neap_
                           &first);
     if (rc) continue;
     slots[done] = slot;
+    taken += neap__l1_rounded(l1, bytes[done]);
     l1->slots[slot].offset = (uint64_t)first * l1->config.align_bytes;
     l1->slots[slot].bytes = bytes[done];
   }
-  if (rc)
+  if (rc) {
     for (uint32_t i = 0; i < done; i++)
       if (slots[i] != NEAP_NO_SLOT) neap__arena_give(l1->arena, (uint32_t)slots[i]);
+  } else {
+    l1->arriving_bytes += taken;
+    atomic_fetch_add(&l1->used_bytes, taken);
+  }
   uint32_t high = neap__arena_slots_high(l1->arena);
   if (high > atomic_load(&l1->segment.header->slots_high)) atomic_store(&l1->segment.header->slots_high, high);
   pthread_mutex_unlock(&l1->arena_lock);
@@ -219,17 +225,19 @@ static int stage(neap__l1 *l1, const neap__key *key, uint32_t slot, uint32_t fla
     rc = NEAP_EBUSY;
   *lease = rc ? NEAP_NO_LEASE : lease_grant(l1, shard, slot, owner, NEAP_LEASE_WRITE, 1);
   if (!rc && *lease == NEAP_NO_LEASE) rc = NEAP_ELIMIT;
+  uint64_t rounded = neap__l1_rounded(l1, s->bytes);
+  pthread_mutex_lock(&l1->arena_lock);
+  l1->arriving_bytes -= rounded;
   if (rc) {
-    pthread_mutex_lock(&l1->arena_lock);
     neap__arena_give(l1->arena, slot);
-    pthread_mutex_unlock(&l1->arena_lock);
-  } else {
+    atomic_fetch_sub(&l1->used_bytes, rounded);
+  }
+  pthread_mutex_unlock(&l1->arena_lock);
+  if (!rc) {
     s->key = *key;
     s->seal = neap__l1_seal(s);
     s->writer = (uint32_t)*lease - 1;
     atomic_store(&s->stamp, 0);
-    uint64_t rounded = neap__l1_rounded(l1, s->bytes);
-    atomic_fetch_add(&l1->used_bytes, rounded);
     atomic_fetch_add(&l1->staged_bytes, rounded);
     atomic_fetch_add(&l1->staged, 1);
     uint64_t keep = (hash & (NEAP_SHARDS - 1)) << NEAP_SLOT_SHARD_AT;
@@ -282,7 +290,7 @@ static neap__shard *claim_staged(neap__l1 *l1, neap__lease lease, uint32_t *slot
   uint64_t word;
   neap__lease_record *record = neap__l1_record(l1, lease, &word);
   if (!record || !(neap__lease_flags(word) & NEAP_LEASE_WRITE)) return NULL;
-  *slot = record->slot;
+  *slot = neap__lease_slot(record);
   neap__shard *shard = lease_shard(l1, lease);
   pthread_mutex_lock(&shard->lock);
   if (atomic_load(&record->word) == word) return shard;
@@ -293,7 +301,7 @@ static neap__shard *claim_staged(neap__l1 *l1, neap__lease lease, uint32_t *slot
 static void end_writer(neap__l1 *l1, neap__lease_record *record) {
   uint64_t word = atomic_load(&record->word);
   atomic_store(&record->word, neap__lease_word(neap__lease_generation(word) + 1, 0, 0));
-  atomic_fetch_sub(&l1->pins[record->slot], 1);
+  atomic_fetch_sub(&l1->pins[neap__lease_slot(record)], 1);
   lease_give(l1, record);
 }
 
@@ -422,12 +430,19 @@ void neap__l1_contains(neap__l1 *l1, uint32_t count, const neap__key *keys, bool
 
 int neap__l1_view(neap__l1 *l1, neap__lease lease, neap__view *view) {
   uint64_t word;
-  neap__lease_record *record = neap__l1_record(l1, lease, &word);
-  if (!record) return NEAP_ESTALE;
-  const neap__slot *s = &l1->slots[record->slot];
-  *view = (neap__view){.data = l1->segment.pool + s->offset, .offset = s->offset, .bytes = s->bytes,
-                       .slot = record->slot, .key = s->key};
-  return 0;
+  if (!neap__l1_record(l1, lease, &word)) return NEAP_ESTALE;
+  /* Under the lock a slot with a lease cannot change hands, even if the lease is dropped meanwhile. */
+  neap__shard *shard = lease_shard(l1, lease);
+  pthread_mutex_lock(&shard->lock);
+  const neap__lease_record *record = neap__l1_record(l1, lease, &word);
+  if (record) {
+    uint32_t slot = neap__lease_slot(record);
+    const neap__slot *s = &l1->slots[slot];
+    *view = (neap__view){
+        .data = l1->segment.pool + s->offset, .offset = s->offset, .bytes = s->bytes, .slot = slot, .key = s->key};
+  }
+  pthread_mutex_unlock(&shard->lock);
+  return record ? 0 : NEAP_ESTALE;
 }
 
 int neap__l1_release(neap__l1 *l1, neap__lease lease, uint32_t readers) {
@@ -435,7 +450,7 @@ int neap__l1_release(neap__l1 *l1, neap__lease lease, uint32_t readers) {
   neap__lease_record *record = neap__l1_record(l1, lease, &word);
   if (!record) return NEAP_ESTALE;
   if (neap__lease_flags(word) & NEAP_LEASE_WRITE) return NEAP_ESTALE;
-  uint32_t slot = record->slot, generation = record->slot_generation;
+  uint32_t slot = neap__lease_slot(record), generation = neap__lease_slot_generation(record);
   do {
     if (neap__lease_generation(word) != (uint32_t)(lease >> 32) || !neap__lease_readers(word)) return NEAP_ESTALE;
     uint32_t have = neap__lease_readers(word);

@@ -96,17 +96,35 @@ uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
   return removed;
 }
 
+/* The handle and the owner of a lease of an outside owner, or NEAP_NO_LEASE if the record is of none. */
+static neap__lease outside_lease(neap__l1 *l1, neap__shard *shard, const neap__lease_record *record,
+                                 neap__owner *owner, bool *staged) {
+  uint64_t word = atomic_load(&record->word);
+  neap__lease lease = NEAP_NO_LEASE;
+  if (!neap__lease_readers(word)) return lease;
+  pthread_mutex_lock(&shard->lock);
+  word = atomic_load(&record->word);
+  *owner = (neap__owner){.kind = neap__lease_flags(word) & ~NEAP_LEASE_WRITE,
+                         .request = record->request,
+                         .id = record->owner_id,
+                         .tag = record->owner_tag};
+  *staged = (neap__lease_flags(word) & NEAP_LEASE_WRITE) != 0;
+  if (neap__lease_readers(word) && owner->kind != NEAP_OWNER_LOCAL) lease = neap__l1_handle(l1, record, word);
+  pthread_mutex_unlock(&shard->lock);
+  return lease;
+}
+
 void neap__l1_each_lease(neap__l1 *l1,
-                         void (*visit)(void *ctx, neap__lease lease, const neap__owner *owner, bool staged), void *ctx) {
+                         void (*visit)(void *ctx, neap__lease lease, const neap__owner *owner, bool staged),
+                         void *ctx) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
     uint32_t high = atomic_load(&l1->segment.header->leases_high[shard]);
+    const neap__lease_record *first = &l1->leases[shard * l1->leases_per_shard];
     for (uint32_t i = 0; i < high; i++) {
-      neap__lease_record *record = &l1->leases[shard * l1->leases_per_shard + i];
-      uint64_t word = atomic_load(&record->word);
-      uint32_t flags = neap__lease_flags(word), kind = flags & ~NEAP_LEASE_WRITE;
-      if (!neap__lease_readers(word) || kind == NEAP_OWNER_LOCAL) continue;
-      neap__owner owner = {.kind = kind, .request = record->request, .id = record->owner_id, .tag = record->owner_tag};
-      visit(ctx, neap__l1_handle(l1, record, word), &owner, (flags & NEAP_LEASE_WRITE) != 0);
+      neap__owner owner;
+      bool staged;
+      neap__lease lease = outside_lease(l1, &l1->shards[shard], &first[i], &owner, &staged);
+      if (lease != NEAP_NO_LEASE) visit(ctx, lease, &owner, staged);
     }
   }
 }
@@ -122,8 +140,8 @@ static void drop_one(void *ctx, neap__lease lease, const neap__owner *owner, boo
   if (owner->kind != d->kind || owner->id != d->id) return;
   if (staged)
     neap__l1_abort(d->l1, lease);
-  else
-    neap__l1_release(d->l1, lease, UINT32_MAX);
+  else if (neap__l1_release(d->l1, lease, UINT32_MAX) != 0)
+    return; /* its owner was quicker */
   d->count++;
 }
 

@@ -17,7 +17,7 @@ static const char meta_magic[8] = "NEAP-L1";
 #define META_FORMAT 1u
 #define META_END ".meta"
 #define HUGE_PAGE (2ull << 20)
-#define LEASES_LEAST (1024u * NEAP_SHARDS) /* many requests share the head of a prompt, and its leases share a shard */
+#define LEASES_LEAST 65536u /* many requests share the head of a prompt, and its leases share a shard */
 
 static uint64_t round_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
 
@@ -191,38 +191,65 @@ static int create_named(const neap__l1_config *config, uint32_t slots, neap__seg
   return 0;
 }
 
-/* Adopts what an earlier process left. Returns false with the reason in `why` ("" when there was nothing). */
-static bool adopt_named(const neap__l1_config *config, uint32_t slots, neap__segment *s, char *why, size_t cap) {
-  char path[300];
+/* Why a header that was found cannot be used, or NULL. */
+static const char *header_fault(const neap__meta_header *found, const neap__meta_header *want) {
+  size_t sealed = offsetof(neap__meta_header, seal);
+  if (memcmp(found->magic, want->magic, sizeof want->magic) != 0 || found->seal != neap__crc32c(0, found, sealed))
+    return "its metadata header was damaged";
+  if (memcmp(found, want, sealed) != 0) return "it had another size or layout";
+  if (!atomic_load(&found->ready)) return "it was unfinished";
+  if (atomic_load(&found->slots_high) > want->slots_max) return "its metadata header was damaged";
+  for (uint32_t i = 0; i < NEAP_SHARDS; i++)
+    if (atomic_load(&found->leases_high[i]) > want->leases_max / NEAP_SHARDS) return "its metadata header was damaged";
+  return NULL;
+}
+
+/* Maps what an earlier process left, if it is what this one wants; else says in `why` what is wrong with it ("" when
+ * there was nothing). An error means that it could not be looked at: it stays as it is. */
+static int adopt_pair(const neap__l1_config *config, uint32_t slots, int pool_fd, neap__segment *s, char *why,
+                      size_t cap, neap_error *err) {
   struct stat meta_st, pool_st;
-  pool_name(s, path, sizeof path);
-  int pool_fd = shm_open(path, O_RDWR | O_CLOEXEC, 0600);
+  neap__meta_header want;
   bool pool_there = pool_fd >= 0 && fstat(pool_fd, &pool_st) == 0;
   why[0] = 0;
-  neap__meta_header want;
-  neap_error ignored;
   if (fstat(s->meta_fd, &meta_st) != 0 || meta_st.st_size == 0) {
     if (pool_there) snprintf(why, cap, "it had no metadata");
-  } else if (!pool_there) {
-    snprintf(why, cap, "its pool was gone");
-  } else {
-    header_fill(&want, config, slots, pool_st.st_ino);
-    if ((uint64_t)pool_st.st_size != config->pool_bytes || (uint64_t)meta_st.st_size != want.total_bytes) {
-      snprintf(why, cap, "it had another size or layout (%lld bytes of pool, %llu wanted)", (long long)pool_st.st_size,
-               (unsigned long long)config->pool_bytes);
-    } else if (map_shared(s->meta_fd, want.total_bytes, &s->meta, "metadata", &ignored) == 0) {
-      s->meta_bytes = want.total_bytes;
-      point_into(s);
-      if (memcmp(s->header, &want, offsetof(neap__meta_header, ready)) != 0 || !atomic_load(&s->header->ready))
-        snprintf(why, cap, "its metadata header was damaged, unfinished, or of another layout");
-      else if (map_shared(pool_fd, config->pool_bytes, &s->pool, "pool", &ignored) != 0)
-        snprintf(why, cap, "its pool could not be mapped");
-      else
-        s->pool_bytes = config->pool_bytes;
-    }
+    return 0;
   }
+  if (!pool_there) {
+    snprintf(why, cap, "its pool was gone");
+    return 0;
+  }
+  header_fill(&want, config, slots, pool_st.st_ino);
+  if ((uint64_t)pool_st.st_size != config->pool_bytes || (uint64_t)meta_st.st_size != want.total_bytes) {
+    snprintf(why, cap, "it had another size or layout (%lld bytes of pool, %llu wanted)", (long long)pool_st.st_size,
+             (unsigned long long)config->pool_bytes);
+    return 0;
+  }
+  int rc = map_shared(s->meta_fd, want.total_bytes, &s->meta, "metadata", err);
+  if (rc) return rc;
+  s->meta_bytes = want.total_bytes;
+  const char *fault = header_fault((neap__meta_header *)s->meta, &want);
+  if (fault) {
+    snprintf(why, cap, "%s", fault);
+    return 0;
+  }
+  rc = map_shared(pool_fd, config->pool_bytes, &s->pool, "pool", err);
+  if (rc) return rc;
+  s->pool_bytes = config->pool_bytes;
+  point_into(s);
+  s->took_over = true;
+  return 0;
+}
+
+static int adopt_named(const neap__l1_config *config, uint32_t slots, neap__segment *s, neap__l1_report *report,
+                       neap_error *err) {
+  char path[300];
+  pool_name(s, path, sizeof path);
+  int pool_fd = shm_open(path, O_RDWR | O_CLOEXEC, 0600);
+  int rc = adopt_pair(config, slots, pool_fd, s, report->removed, sizeof report->removed, err);
   if (pool_fd >= 0) close(pool_fd);
-  return s->pool != NULL;
+  return rc;
 }
 
 static void unmap(neap__segment *s) {
@@ -254,13 +281,14 @@ int neap__segment_open(const neap__l1_config *config, uint32_t slots, neap__segm
   int rc = config->hugepages ? check_huge_pages(config, true, err) : 0;
   if (!rc) rc = lock_meta(s, err);
   if (rc) return rc;
-  s->took_over = adopt_named(config, slots, s, report->removed, sizeof report->removed);
-  if (!s->took_over) {
+  rc = adopt_named(config, slots, s, report, err);
+  bool replace = !rc && !s->took_over;
+  if (replace) {
     unmap(s);
     rc = create_named(config, slots, s, err);
   }
   if (rc)
-    neap__segment_close(s, false);
+    neap__segment_close(s, !replace);
   else
     advise_huge(s, config);
   return rc;

@@ -14,7 +14,7 @@
 #include "chunk/key.h"
 #include "l1/l1.h"
 
-#define NEAP_SHARDS 64u
+#define NEAP_SHARDS 32u /* a check holds all their locks, and ThreadSanitizer follows no more than 64 */
 
 /* State of a slot, low byte of its word. */
 enum { NEAP_SLOT_FREE = 0, NEAP_SLOT_STAGED = 1, NEAP_SLOT_RESIDENT = 2, NEAP_SLOT_DOOMED = 3 };
@@ -40,7 +40,7 @@ _Static_assert(sizeof(neap__slot) == 96, "part of the segment's format");
 typedef struct neap__lease_record {
   _Atomic uint64_t word;
   uint64_t owner_id, owner_tag;
-  uint32_t slot, slot_generation;
+  _Atomic uint64_t place; /* slot's generation << 32 | slot */
   uint32_t request;
   uint32_t next; /* free list, meaningless after a restart */
 } neap__lease_record;

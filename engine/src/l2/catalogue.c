@@ -164,8 +164,7 @@ static void drop(neap__catalogue *c, neap__item *item) {
   c->count--;
 }
 
-static bool grow(neap__catalogue *c) {
-  uint32_t cap = c->cap ? c->cap * 2 : ITEMS_FIRST;
+static bool resize(neap__catalogue *c, uint32_t cap) {
   neap__item *items = realloc(c->items, cap * sizeof(*items));
   if (!items) return false;
   c->items = items;
@@ -189,7 +188,7 @@ static uint32_t take_position(neap__catalogue *c) {
     c->free = c->items[at].chain;
     return at;
   }
-  if (c->fresh == c->cap && !grow(c)) return NIL;
+  if (c->fresh == c->cap && !resize(c, c->cap ? c->cap * 2 : ITEMS_FIRST)) return NIL;
   return c->fresh++;
 }
 
@@ -254,8 +253,18 @@ static int used_last_first(const void *a, const void *b) {
   return (y->used_unix_s > x->used_unix_s) - (y->used_unix_s < x->used_unix_s);
 }
 
-uint32_t neap__catalogue_adopt(neap__catalogue *c, neap__found *found, uint32_t count) {
+void neap__found_sort(neap__found *found, uint32_t count) {
   if (count) qsort(found, count, sizeof(*found), used_last_first);
+}
+
+void neap__catalogue_reserve(neap__catalogue *c, uint32_t count) {
+  uint64_t wanted = NEAP_MIN((uint64_t)c->count + count, c->items_max);
+  uint32_t cap = c->cap ? c->cap : ITEMS_FIRST;
+  while (cap < wanted) cap *= 2;
+  if (cap > c->cap) (void)resize(c, cap);
+}
+
+uint32_t neap__catalogue_adopt(neap__catalogue *c, const neap__found *found, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     if (neap__catalogue_find(c, &found[i].id)) continue;
     if (c->count >= c->items_max || !insert(c, &found[i].id, found[i].bytes, false)) return i;

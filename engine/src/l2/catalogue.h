@@ -60,9 +60,13 @@ void neap__catalogue_forget(neap__catalogue *catalogue, const neap__key *id, uin
 void neap__catalogue_touch(neap__catalogue *catalogue, neap__item *item); /* most recently used */
 void neap__catalogue_leave(neap__catalogue *catalogue, neap__item *item, bool leaving);
 
-/* Adds what a listing found, as older than everything here, ordered by used_unix_s; known ids are left alone. Sorts
- * found. Returns how many fitted: those used last do. */
-uint32_t neap__catalogue_adopt(neap__catalogue *catalogue, neap__found *found, uint32_t count);
+/* Orders a listing for adopt: last used first. Needs no lock. */
+void neap__found_sort(neap__found *found, uint32_t count);
+/* Makes place for as many entries more, so that adopting them does not move the table. A hint. */
+void neap__catalogue_reserve(neap__catalogue *catalogue, uint32_t count);
+/* Adds a sorted listing, or the next part of one, as older than everything here; known ids are left alone. Returns how
+ * many were taken: fewer than count when the catalogue is full. */
+uint32_t neap__catalogue_adopt(neap__catalogue *catalogue, const neap__found *found, uint32_t count);
 
 /* Marks entries as leaving, oldest first, until `bytes` are covered or max are chosen; locked and leaving ones are
  * passed over. With fair, tenants that use less than an equal share are spared as long as others suffice. Returns how

@@ -10,7 +10,7 @@
  * not known yet. With IsolatedLRU a tenant within an equal share of the usage keeps its objects as long as others
  * have more.
  *
- * Loop thread, but for recover_sink. */
+ * Loop thread, but for recover_sink (the adapter's) and recover_digest (the pool's). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +18,7 @@
 
 #define WATERMARK 0.8 /* where the configuration has no eviction block */
 #define RATIO 0.2
+#define ADOPT_AT_ONCE 256u
 #define OVERHEAD_MAX 65536u /* an adapter's framing of one object; more is a mistake that would spoil the accounts */
 
 /* --- removing ------------------------------------------------------------------------------------------------- */
@@ -279,7 +280,7 @@ void neap__keep_after(neap__flight *flight) {
 
 typedef struct recovery {
   neap__found *found;
-  uint32_t count, cap, skipped;
+  uint32_t count, cap, skipped, adopted;
 } recovery;
 
 /* Any thread, one at a time. */
@@ -310,20 +311,35 @@ static int recover_sink(neap_op *op, const neap_list_entry *entry) {
   return 0;
 }
 
+/* On the pool, in parts: a million entries take seconds, and the loop needs the lock in between. */
+static void recover_digest(neap__flight *flight) {
+  neap__tier *tier = flight->tier;
+  recovery *r = flight->task->ctx;
+  neap__found_sort(r->found, r->count);
+  pthread_mutex_lock(&tier->lock);
+  neap__catalogue_reserve(tier->catalogue, r->count);
+  pthread_mutex_unlock(&tier->lock);
+  for (uint32_t taken = 1; taken && r->adopted < r->count; r->adopted += taken) {
+    uint32_t part = NEAP_MIN(r->count - r->adopted, ADOPT_AT_ONCE);
+    pthread_mutex_lock(&tier->lock);
+    taken = neap__catalogue_adopt(tier->catalogue, r->found + r->adopted, part);
+    pthread_mutex_unlock(&tier->lock);
+  }
+}
+
 static void recover_done(neap__task *task) {
   neap__tier *tier = task->tier;
   recovery *r = task->ctx;
   int rc = task->op.list_result;
+  if (tier->closing) return; /* the pool may still be at it */
   pthread_mutex_lock(&tier->lock);
-  uint32_t adopted = neap__catalogue_adopt(tier->catalogue, r->found, r->count);
   uint64_t bytes = neap__catalogue_bytes(tier->catalogue);
   pthread_mutex_unlock(&tier->lock);
-  r->skipped += r->count - adopted;
-  if (adopted)
-    NEAP_LOG_INFO("%s recovered %u existing objects (%llu bytes)", tier->name, adopted, (unsigned long long)bytes);
+  r->skipped += r->count - r->adopted;
+  if (r->adopted)
+    NEAP_LOG_INFO("%s recovered %u existing objects (%llu bytes)", tier->name, r->adopted, (unsigned long long)bytes);
   if (r->skipped) NEAP_LOG_WARN("%s: %u existing objects are not counted: a bound was reached", tier->name, r->skipped);
-  if (rc && rc != NEAP_ENOTSUP && rc != NEAP_ECANCELED)
-    NEAP_LOG_WARN("%s could not list what it holds: %s", tier->name, neap_strerror(rc));
+  if (rc && rc != NEAP_ENOTSUP) NEAP_LOG_WARN("%s could not list what it holds: %s", tier->name, neap_strerror(rc));
   tier->recovering = false;
 }
 
@@ -349,6 +365,7 @@ void neap__keep_recover(neap__tier *tier) {
   task->ctx = r;
   task->op.sink = recover_sink;
   task->done = recover_done;
+  task->flight->digest = recover_digest;
   task->release = recover_release;
   tier->recovering = true;
   neap__tier_enqueue(tier, task, UINT64_MAX, true);

@@ -203,9 +203,9 @@ static void verify(neap__flight *flight) {
   }
 }
 
-static void verify_work(void *arg) {
+static void digest_work(void *arg) {
   neap__flight *flight = arg;
-  verify(flight);
+  flight->digest(flight);
   neap__loop_post(flight->tier->env.loop, &flight->job);
 }
 
@@ -236,16 +236,17 @@ static void settle(neap__flight *flight) {
   neap__tier_pump(tier);
 }
 
-static void verified(neap__job *job) {
+static void digested(neap__job *job) {
   settle((neap__flight *)((char *)job - offsetof(neap__flight, job)));
 }
 
 void neap__tier_arrived(neap__job *job) {
   neap__flight *flight = (neap__flight *)((char *)job - offsetof(neap__flight, job));
-  if (flight->op.kind == NEAP_OP_LOAD && !flight->expired && neap__keep_expect(flight)) {
-    flight->job.run = verified;
-    if (neap__pool_submit(flight->tier->env.pool, verify_work, flight) == 0) return;
-    verify(flight); /* a pool that is full: better here than not at all */
+  if (flight->op.kind == NEAP_OP_LOAD && neap__keep_expect(flight)) flight->digest = verify;
+  if (flight->digest && !flight->expired) {
+    flight->job.run = digested;
+    if (neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
+    flight->digest(flight); /* a pool that is full: better here than not at all */
   }
   settle(flight);
 }

@@ -4,7 +4,7 @@
  * and keep.c (what is remembered about the store).
  *
  *   tier.c                         adapter                      host.c
- *     QUEUED -> PREPARING -> WITH_ADAPTER -- host->done --> RETURNED -> (verify) -> settled -> retired
+ *     QUEUED -> PREPARING -> WITH_ADAPTER -- host->done --> RETURNED -> (digest) -> settled -> retired
  *
  * Members of neap__tier are of one of three kinds: fixed after open, of the loop thread, or under the lock. */
 #pragma once
@@ -38,9 +38,10 @@ typedef struct neap__flight {
   neap__job job;
   neap__tier *tier;
   neap__task *task;
-  struct neap__flight *next;                 /* in its queue */
-  struct neap__flight *after, *before;       /* among those whose submitter waits */
-  uint64_t deadline_ns, bytes, claimed, seq; /* claimed: bytes that a store may add */
+  struct neap__flight *next;                   /* in its queue */
+  struct neap__flight *after, *before;         /* among those whose submitter waits */
+  uint64_t deadline_ns, bytes, claimed, seq;   /* claimed: bytes that a store may add */
+  void (*digest)(struct neap__flight *flight); /* run by the pool after the return; NULL: nothing to do */
   _Atomic neap__phase phase;
   bool expired;              /* the submitter has its answer */
   bool bounced;              /* the adapter never saw it */

@@ -56,9 +56,12 @@ static int code_of(const char *name) {
     int code;
   } codes[] = {
 #define XX(name, code, text) {#name, code},
-    NEAP_ERR_MAP(XX)
+      NEAP_ERR_MAP(XX)
 #undef XX
-    {"EACCES", NEAP_EPERM}, {"EROFS", NEAP_EPERM}, {"EDQUOT", NEAP_ENOSPC}, {"ENOTDIR", NEAP_ENOENT}};
+          {"EACCES", NEAP_EPERM},
+      {"EROFS", NEAP_EPERM},
+      {"EDQUOT", NEAP_ENOSPC},
+      {"ENOTDIR", NEAP_ENOENT}};
   if (strncmp(name, "NEAP_", 5) == 0) name += 5;
   for (size_t i = 0; i < NEAP_ARRAY_LEN(codes); i++) {
     if (strcmp(codes[i].name, name) == 0) return codes[i].code;
@@ -144,7 +147,9 @@ static void settle_object(neap__lua_op *lo, int code) {
   lo->index++;
 }
 
-static uint32_t calls_of(const neap_op *op) { return op->kind == NEAP_OP_LIST ? 1 : op->count; }
+static uint32_t calls_of(const neap_op *op) {
+  return op->kind == NEAP_OP_LIST ? 1 : op->count;
+}
 
 static void settle_rest(neap__lua_op *lo, int code) {
   while (lo->index < calls_of(lo->op)) settle_object(lo, code);
@@ -195,7 +200,9 @@ static void push_sink(lua_State *L, neap__lua_op *lo) {
   lo->sink = s;
 }
 
-static bool overdue(const neap_op *op) { return op->deadline_ns && neap__now_ns() >= op->deadline_ns; }
+static bool overdue(const neap_op *op) {
+  return op->deadline_ns && neap__now_ns() >= op->deadline_ns;
+}
 
 static int op_next(lua_State *L, neap__coro *coro, const char **what) {
   neap__lua_op *lo = neap__coro_owner(coro);
@@ -252,7 +259,7 @@ static void op_finished(void *owner) {
 }
 
 static const neap__coro_calls op_calls = {
-  .next = op_next, .returned = op_returned, .failed = op_failed, .finished = op_finished};
+    .next = op_next, .returned = op_returned, .failed = op_failed, .finished = op_finished};
 
 static void start_op(neap__job *job) {
   neap__lua_op *lo = (neap__lua_op *)job;
@@ -352,10 +359,12 @@ static void hook_failed(neap__coro *coro, int code, const char *text) {
                      (int)strcspn(reason, "\n"), reason);
 }
 
-static void hook_finished(void *owner) { neap__signal_set(&((hook_call *)owner)->ended); }
+static void hook_finished(void *owner) {
+  neap__signal_set(&((hook_call *)owner)->ended);
+}
 
 static const neap__coro_calls hook_calls = {
-  .next = hook_next, .returned = hook_returned, .failed = hook_failed, .finished = hook_finished};
+    .next = hook_next, .returned = hook_returned, .failed = hook_failed, .finished = hook_finished};
 
 static void start_hook(neap__job *job) {
   hook_call *h = (hook_call *)job;

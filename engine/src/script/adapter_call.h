@@ -10,10 +10,10 @@
 #include "script/signal.h"
 
 enum { /* the first five are neap_op_kind */
-  NEAP__HOOK_OPEN = 5,
-  NEAP__HOOK_CLOSE,
-  NEAP__HOOK_STATUS,
-  NEAP__HOOKS
+       NEAP__HOOK_OPEN = 5,
+       NEAP__HOOK_CLOSE,
+       NEAP__HOOK_STATUS,
+       NEAP__HOOKS
 };
 extern const char *const neap__hook_names[NEAP__HOOKS]; /* as the Lua class calls them */
 

@@ -31,7 +31,7 @@ static int l_memory(lua_State *L) {
 
 void neap__api_open(lua_State *L, neap__vm *vm) {
   static const luaL_Reg functions[] = {
-    {"now", l_now}, {"log", l_log}, {"memory", l_memory}, {"sleep", neap__l_sleep}, {NULL, NULL}};
+      {"now", l_now}, {"log", l_log}, {"memory", l_memory}, {"sleep", neap__l_sleep}, {NULL, NULL}};
   lua_newtable(L);
   neap__vm_register(L, vm, functions);
   neap__key_open(L, vm);

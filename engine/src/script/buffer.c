@@ -10,8 +10,8 @@
 #define TYPE "neap.buffer"
 /* peek is for headers and tests, not for payload. */
 #define PEEK_MAX 4096u
-/* Native bytes below which the collector is not hurried. */
-#define GC_FLOOR (16u << 20)
+/* Native bytes below which the collector is left to itself. */
+#define COLLECT_FLOOR (64u << 20)
 
 static uint64_t check_count(lua_State *L, int arg, uint64_t max, const char *what) {
   double value = luaL_checknumber(L, arg);
@@ -71,13 +71,17 @@ void neap__mem_drop(neap__mem *mem) {
   free(mem);
 }
 
-/* The collector sees a few dozen bytes where megabytes hang on. It is moved on by the share of its heap that the new
- * bytes have in the native bytes, twice over: a full round for every half of what is held. */
-static void step_collector(lua_State *L, const neap__vm *vm, uint64_t bytes) {
-  double heap_kib = (double)lua_gc(L, LUA_GCCOUNT, 0);
-  double held = (double)NEAP_MAX(vm->native_bytes, (uint64_t)GC_FLOOR);
-  double step_kib = 2 * heap_kib * (double)bytes / held;
-  lua_gc(L, LUA_GCSTEP, (int)NEAP_MIN(step_kib, 2 * heap_kib) + 1);
+/* The collector sees a few dozen bytes where megabytes hang on. So it runs when buffers hold half as much again as they
+ * did after its last run, or all that there is: a store that frees what it drops never waits for it, and garbage is
+ * never more than half of what is in use. */
+static bool make_room(lua_State *L, neap__vm *vm, uint64_t bytes) {
+  if (bytes > vm->native_bytes_max) return false;
+  uint64_t collect_at = NEAP_MIN(NEAP_MAX(vm->native_collect_at, (uint64_t)COLLECT_FLOOR), vm->native_bytes_max);
+  if (vm->native_bytes + bytes > collect_at) {
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    vm->native_collect_at = (vm->native_bytes + bytes) / 2 * 3;
+  }
+  return bytes <= vm->native_bytes_max - vm->native_bytes;
 }
 
 /* core.buffer(bytes) -> buffer | nil, 'ENOMEM', message. The content is zero. */
@@ -86,7 +90,7 @@ static int l_buffer(lua_State *L) {
   uint64_t bytes = check_count(L, 1, UINT64_C(1) << 47, "buffer size");
   neap__buffer *buffer = new_buffer(L);
   neap__mem *mem = NULL;
-  if (bytes <= vm->native_bytes_max - vm->native_bytes) mem = calloc(1, sizeof(*mem) + (size_t)bytes);
+  if (make_room(L, vm, bytes)) mem = calloc(1, sizeof(*mem) + (size_t)bytes);
   if (!mem) {
     lua_pushnil(L);
     lua_pushliteral(L, "ENOMEM");
@@ -99,7 +103,6 @@ static int l_buffer(lua_State *L) {
   mem->bytes = bytes;
   vm->native_bytes += bytes;
   *buffer = (neap__buffer){.data = mem->data, .bytes = bytes, .writable = true, .mem = mem};
-  step_collector(L, vm, bytes);
   return 1;
 }
 
@@ -125,8 +128,8 @@ static int l_copy(lua_State *L) {
   uint64_t offset, length;
   neap__buffer_range(L, 4, from->bytes, &offset, &length);
   if (length > to->bytes - at) {
-    return luaL_error(L, "copy of %f bytes to offset %f does not fit a buffer of %f bytes", (double)length,
-                      (double)at, (double)to->bytes);
+    return luaL_error(L, "copy of %f bytes to offset %f does not fit a buffer of %f bytes", (double)length, (double)at,
+                      (double)to->bytes);
   }
   memmove(to->data + at, from->data + offset, (size_t)length);
   lua_settop(L, 1);
@@ -194,9 +197,10 @@ static int l_tostring(lua_State *L) {
 }
 
 void neap__buffer_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy}, {"equals", l_equals}, {"crc32c", l_crc32c},
-                                     {"fill", l_fill},     {"peek", l_peek}, {"poke", l_poke},     {"free", l_free},
-                                     {"__gc", l_free},     {"__len", l_size}, {"__tostring", l_tostring}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy},           {"equals", l_equals},
+                                     {"crc32c", l_crc32c}, {"fill", l_fill},           {"peek", l_peek},
+                                     {"poke", l_poke},     {"free", l_free},           {"__gc", l_free},
+                                     {"__len", l_size},    {"__tostring", l_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"buffer", l_buffer}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
   neap__vm_register(L, vm, methods);

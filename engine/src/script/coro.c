@@ -82,8 +82,7 @@ static neap__coro *coro_new(neap__vm *vm) {
   return coro;
 }
 
-int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns,
-                     neap__coro **out) {
+int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns, neap__coro **out) {
   neap__coro *coro = vm->idle;
   if (coro) {
     vm->idle = coro->next;
@@ -105,8 +104,12 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
   return 0;
 }
 
-int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
-void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
+int neap__coro_canceled(const neap__coro *coro) {
+  return coro->cancel_code;
+}
+void *neap__coro_owner(const neap__coro *coro) {
+  return coro->owner;
+}
 
 void neap__coro_cancel(neap__coro *coro, int code) {
   if (coro->cancel_code) return;
@@ -267,10 +270,17 @@ static void run(neap__job *job) {
 int neap__coro_enter(lua_State *L, const char *function, bool cleanup, neap__coro **out) {
   neap__coro *coro = neap__vm_of(L)->current;
   *out = coro;
-  if (!coro) return luaL_error(L, "%s: can only be called from a hook, not while the module is loaded", function);
+  if (!coro) {
+    return luaL_error(L, "%s: can only be called from a hook, and not from status or while the module is loaded",
+                      function);
+  }
   if (L != coro->thread) {
     return luaL_error(L, "%s: cannot await inside a coroutine of the script's own; call it from the hook itself",
                       function);
+  }
+  /* Before any work is begun: a request whose coroutine could not be suspended would wake a call that is over. */
+  if (!lua_isyieldable(L)) {
+    return luaL_error(L, "%s: cannot await below a C function (a comparator, a gsub callback, require)", function);
   }
   if (!coro->cancel_code || cleanup) return 0;
   if (++coro->refusals > REFUSALS_MAX) {
@@ -288,7 +298,9 @@ int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await) {
   return lua_yield(L, 1);
 }
 
-void neap__coro_wake(neap__await *await) { queue(await->coro); }
+void neap__coro_wake(neap__await *await) {
+  queue(await->coro);
+}
 
 int neap__l_sleep(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);

@@ -35,8 +35,7 @@ typedef struct neap__coro_calls {
 } neap__coro_calls;
 
 /* Starts running calls, from the loop. deadline_ns 0 = none. 0, or NEAP_ENOMEM: nothing will be called. */
-int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns,
-                     neap__coro **out);
+int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns, neap__coro **out);
 /* code: NEAP_ECANCELED or NEAP_ETIMEDOUT. The first one counts. */
 void neap__coro_cancel(neap__coro *coro, int code);
 int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */

@@ -45,7 +45,9 @@ static void descriptor_drop(descriptor *d) {
   free(d);
 }
 
-static request *request_of(neap__await *await) { return (request *)((char *)await - offsetof(request, await)); }
+static request *request_of(neap__await *await) {
+  return (request *)((char *)await - offsetof(request, await));
+}
 
 static void request_release(neap__await *await) {
   request *r = request_of(await);
@@ -67,7 +69,9 @@ static int push_failure(lua_State *L, const char *verb, const char *path, ssize_
   return 3;
 }
 
-static int push_failed(lua_State *L, const request *r) { return push_failure(L, r->verb, r->fs.path, r->result); }
+static int push_failed(lua_State *L, const request *r) {
+  return push_failure(L, r->verb, r->fs.path, r->result);
+}
 
 static int push_true(lua_State *L, neap__await *await) {
   request *r = request_of(await);
@@ -254,8 +258,12 @@ static int transfer(lua_State *L, bool write) {
   return request_wait(L, coro, r, move(r));
 }
 
-static int l_pread(lua_State *L) { return transfer(L, false); }
-static int l_pwrite(lua_State *L) { return transfer(L, true); }
+static int l_pread(lua_State *L) {
+  return transfer(L, false);
+}
+static int l_pwrite(lua_State *L) {
+  return transfer(L, true);
+}
 
 static int l_fsync(lua_State *L) {
   file *f = check_file(L);
@@ -328,18 +336,30 @@ static int with_path(lua_State *L, path_verb verb, const char *name, int (*push)
   return request_wait(L, coro, r, submit_path(r, verb, path, to, mode));
 }
 
-static int l_rename(lua_State *L) { return with_path(L, RENAME, "rename", push_true); }
-static int l_unlink(lua_State *L) { return with_path(L, UNLINK, "unlink", push_true); }
-static int l_mkdir(lua_State *L) { return with_path(L, MKDIR, "mkdir", push_true); }
-static int l_rmdir(lua_State *L) { return with_path(L, RMDIR, "rmdir", push_true); }
-static int l_readdir(lua_State *L) { return with_path(L, READDIR, "readdir", push_entries); }
-static int l_stat(lua_State *L) { return with_path(L, STAT, "stat", push_stat); }
+static int l_rename(lua_State *L) {
+  return with_path(L, RENAME, "rename", push_true);
+}
+static int l_unlink(lua_State *L) {
+  return with_path(L, UNLINK, "unlink", push_true);
+}
+static int l_mkdir(lua_State *L) {
+  return with_path(L, MKDIR, "mkdir", push_true);
+}
+static int l_rmdir(lua_State *L) {
+  return with_path(L, RMDIR, "rmdir", push_true);
+}
+static int l_readdir(lua_State *L) {
+  return with_path(L, READDIR, "readdir", push_entries);
+}
+static int l_stat(lua_State *L) {
+  return with_path(L, STAT, "stat", push_stat);
+}
 
 void neap__file_open(lua_State *L, neap__vm *vm) {
   static const luaL_Reg functions[] = {
-    {"file_open", l_open},     {"file_pread", l_pread},   {"file_pwrite", l_pwrite},   {"file_fsync", l_fsync},
-    {"file_close", l_close},   {"file_rename", l_rename}, {"file_unlink", l_unlink},   {"file_mkdir", l_mkdir},
-    {"file_rmdir", l_rmdir},   {"file_stat", l_stat},     {"file_readdir", l_readdir}, {NULL, NULL}};
+      {"file_open", l_open},   {"file_pread", l_pread},   {"file_pwrite", l_pwrite},   {"file_fsync", l_fsync},
+      {"file_close", l_close}, {"file_rename", l_rename}, {"file_unlink", l_unlink},   {"file_mkdir", l_mkdir},
+      {"file_rmdir", l_rmdir}, {"file_stat", l_stat},     {"file_readdir", l_readdir}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"__gc", l_collect}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
   neap__vm_register(L, vm, methods);

@@ -18,10 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "script/adapter_call.h"
-#include "script/values.h"
 #include "script/module.h"
+#include "script/values.h"
 
 #define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open hook */
 #define CLOSE_NS (10 * UINT64_C(1000000000)) /* deadline of the close hook */
@@ -31,7 +30,6 @@
 typedef struct opening {
   neap__lua_adapter *adapter;
   const neap__lua_class *class;
-  const char *params_json;
   cJSON *params;
   int rc;
   neap_error *err;
@@ -105,10 +103,10 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
   a->name = class->class_name;
   pthread_mutex_init(&a->lock, NULL);
   neap__signal_init(&a->vm_closed);
-  opening o = {.adapter = a, .class = class, .params_json = params_json, .err = err};
+  opening o = {.adapter = a, .class = class, .err = err};
   o.params = cJSON_Parse(params_json ? params_json : "{}");
   if (!cJSON_IsObject(o.params)) {
-    o.rc = neap__fail(err, NEAP_EINVAL, "%s: parameters are not a JSON object: %s", a->name, params_json);
+    o.rc = neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
     goto out;
   }
   o.rc = neap__loop_open(class->class_name, &a->loop);
@@ -212,8 +210,8 @@ static int status_adapter(void *self, char *json, size_t cap) {
   pthread_mutex_lock(&a->lock);
   cJSON *status = a->status ? cJSON_Duplicate(a->status, 1) : cJSON_CreateObject();
   pthread_mutex_unlock(&a->lock);
-  bool healthy = !atomic_load(&a->vm.pulse.stuck) &&
-                 !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
+  bool healthy =
+      !atomic_load(&a->vm.pulse.stuck) && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
   cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
   cJSON_AddBoolToObject(status, "is_healthy", healthy);
   int rc = NEAP_ELIMIT;
@@ -224,15 +222,15 @@ static int status_adapter(void *self, char *json, size_t cap) {
 
 void neap__lua_adapter_table(neap_adapter *table, bool removes, bool lists) {
   *table = (neap_adapter){
-    NEAP_ADAPTER_INIT(NULL, NULL),
-    .open = open_adapter,
-    .store = neap__lua_submit,
-    .lookup = neap__lua_submit,
-    .load = neap__lua_submit,
-    .remove = removes ? neap__lua_submit : NULL,
-    .list = lists ? neap__lua_submit : NULL,
-    .cancel = neap__lua_cancel,
-    .status = status_adapter,
-    .close = close_adapter,
+      NEAP_ADAPTER_INIT(NULL, NULL),
+      .open = open_adapter,
+      .store = neap__lua_submit,
+      .lookup = neap__lua_submit,
+      .load = neap__lua_submit,
+      .remove = removes ? neap__lua_submit : NULL,
+      .list = lists ? neap__lua_submit : NULL,
+      .cancel = neap__lua_cancel,
+      .status = status_adapter,
+      .close = close_adapter,
   };
 }

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "script/values.h"
 #include "script/lua_adapter.h"
 #include "script/script.h"
+#include "script/values.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static neap__lua_class *classes;
@@ -87,7 +87,9 @@ static neap__lua_class *class_new(probe *p) {
   return class;
 }
 
-static bool same(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
+static bool same(const char *a, const char *b) {
+  return a == b || (a && b && strcmp(a, b) == 0);
+}
 
 /* The members of a schema come in any order, for Lua's tables have none. */
 static bool same_schema(const char *a, const char *b) {

@@ -14,4 +14,3 @@ extern const neap__loader neap__lua_loader;
 
 /* lua_dir: the directory that holds neap/init.lua. Copied. Call before the first load; not while an adapter opens. */
 void neap__lua_setup(const char *lua_dir);
-const char *neap__lua_dir(void); /* as set up, "" before */

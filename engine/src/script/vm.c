@@ -23,8 +23,6 @@ void neap__lua_setup(const char *dir) {
   snprintf(lua_dir, sizeof(lua_dir), "%s", dir);
 }
 
-const char *neap__lua_dir(void) { return lua_dir; }
-
 static int panic(lua_State *L) {
   const char *message = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no message)";
   NEAP_LOG_ERROR("Lua error outside a protected call: %s", message);
@@ -69,13 +67,18 @@ static int boot_body(lua_State *L) {
   neap__api_open(L, b->vm);
   lua_setfield(L, -2, "neap.core");
   lua_getglobal(L, "require");
-  lua_pushliteral(L, "neap.finalizers");
+  lua_pushliteral(L, "neap.boot");
   lua_call(L, 1, 0);
   return 0;
 }
 
 int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const char *name, const char *script_path,
                   neap_error *err) {
+  char path[sizeof(lua_dir) + 32];
+  snprintf(path, sizeof(path), "%s/neap/init.lua", lua_dir);
+  if (access(path, R_OK) != 0) {
+    return neap__fail(err, NEAP_ENOENT, "%s: the Lua side of the runtime is missing: cannot read %s", name, path);
+  }
   *vm = (neap__vm){.loop = loop, .host = host, .pulse = {.name = name, .host = host}};
   vm->native_bytes_max = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
   vm->L = luaL_newstate();
@@ -114,9 +117,13 @@ int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg,
   return rc;
 }
 
-void neap__vm_invoke(lua_State *L, int args, int results) { lua_call(L, args, results); }
+void neap__vm_invoke(lua_State *L, int args, int results) {
+  lua_call(L, args, results);
+}
 
-neap__vm *neap__vm_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+neap__vm *neap__vm_of(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
 
 void neap__vm_register(lua_State *L, neap__vm *vm, const luaL_Reg *functions) {
   for (; functions->name; functions++) {

@@ -14,14 +14,14 @@
 typedef struct neap__coro neap__coro;
 
 /* Owned by one adapter; members after `L` belong to the files named.
- * native_bytes  C memory that buffers of this VM hold (buffer.c)
+ * native_...    C memory that buffers of this VM hold, its bound, and when to collect (buffer.c)
  * current       the coroutine that runs now, NULL outside (coro.c) */
 typedef struct neap__vm {
   lua_State *L;
   neap__loop *loop;      /* NULL: modules can be loaded, nothing can be awaited */
   const neap_host *host; /* NULL: log lines go to the process log */
   neap__pulse pulse;
-  uint64_t native_bytes, native_bytes_max;
+  uint64_t native_bytes, native_bytes_max, native_collect_at;
   neap__coro *current, *idle;
   uint32_t coros;
   void (*coros_closed)(void *arg);
@@ -29,7 +29,7 @@ typedef struct neap__vm {
 } neap__vm;
 
 /* Opens a VM whose `require` sees only lua_dir and the directory of script_path (may be NULL). name is borrowed until
- * close. 0, NEAP_ENOMEM, NEAP_ESCRIPT. On the thread that will enter it. */
+ * close. 0, NEAP_ENOENT (no lua_dir), NEAP_ENOMEM, NEAP_ESCRIPT. On the thread that will enter it. */
 int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const char *name, const char *script_path,
                   neap_error *err);
 /* Runs the finalizers and frees the VM. No coroutine is alive and coros are closed (coro.h). */

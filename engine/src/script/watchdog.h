@@ -11,12 +11,12 @@
 #include "base/base.h"
 
 typedef struct neap__pulse {
-  _Atomic uint64_t entered_ns;  /* 0: nobody is inside */
-  _Atomic(const char *) what;   /* the hook that was entered last; static text */
-  atomic_bool stuck;            /* inside for longer than the limit */
-  const char *name;             /* of the adapter */
-  const neap_host *host;        /* for the log line; may be NULL */
-  struct neap__pulse *next;     /* watchdog.c */
+  _Atomic uint64_t entered_ns; /* 0: nobody is inside */
+  _Atomic(const char *) what;  /* the hook that was entered last; static text */
+  atomic_bool stuck;           /* inside for longer than the limit */
+  const char *name;            /* of the adapter */
+  const neap_host *host;       /* for the log line; may be NULL */
+  struct neap__pulse *next;    /* watchdog.c */
 } neap__pulse;
 
 /* The thread runs while there are pulses. The pulse stays where it is until removed. */

@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --
--- neap.finalizers - run by the engine when a VM starts. An error in a finalizer is raised wherever the collector
--- happens to run; out of compiled code, LuaJIT of 2022 crashes on it. So no finalizer that a script can make may raise:
--- those of the FFI are wrapped, and newproxy, the only other way to make one, is not there.
+-- neap.boot - run by the engine when a VM starts, before any script: what must not reach the process is replaced.
+--
+-- Finalizers: an error in one is raised wherever the collector happens to run; out of compiled code, LuaJIT of 2022
+-- crashes on it. So no finalizer that a script can make may raise: those of the FFI are wrapped, and newproxy, the only
+-- other way to make one, is not there. print goes to the log, for stdout is the program's. os.exit is an error.
 
 local core = require 'neap.core'
 local load_ffi = package.preload.ffi
@@ -34,4 +36,16 @@ package.preload.ffi = function(...)
     return metatype(ctype, metatable)
   end
   return ffi
+end
+
+function print(...) -- luacheck: ignore
+  local words = {}
+  for i = 1, select('#', ...) do
+    words[i] = tostring((select(i, ...)))
+  end
+  core.log(1, table.concat(words, '\t'))
+end
+
+function os.exit() -- luacheck: ignore
+  error('os.exit: a script cannot end the program that runs it', 2)
 end
