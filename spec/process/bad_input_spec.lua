@@ -13,11 +13,10 @@ local SEED = tonumber(os.getenv 'NEAP_SEED' or os.time() % 100000)
 local OPS = client.OPS
 
 describe('after bad input the server goes on:', function()
-  local directory, running, load, raw
+  local running, load, raw
 
   before_each(function()
-    directory = server.directory()
-    running = server.start { directory = directory }
+    running = server.start {}
     load = workload.new(running)
     assert.equal(2, load:store(1, 600))
     raw = zmq.dealer(running.endpoint)
@@ -25,11 +24,10 @@ describe('after bad input the server goes on:', function()
   end)
 
   after_each(function()
-    raw:close()
-    load:close()
-    running:kill()
-    for _, name in ipairs(running:segments()) do os.remove('/dev/shm/' .. name) end
-    server.remove(directory)
+    if running then running:discard() end
+    if load then load:close() end
+    if raw then raw:close() end
+    running, load, raw = nil, nil, nil
   end)
 
   -- The connection that sent it is still served, and so are the others.

@@ -80,6 +80,8 @@ void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason
                    uint32_t request);
 /* Takes a resident slot out of the index: frees it, or dooms it while it has leases. Shard locked. */
 void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason);
+/* Takes a staged slot out of the index; its writer may still be at work. Shard locked. */
+void neap__l1_doom_staged(neap__l1 *l1, uint32_t slot);
 /* Frees a slot that nobody can reach any more. Shard locked. */
 void neap__l1_free(neap__l1 *l1, uint32_t slot);
 /* The lease record of a handle if its generation is current, else NULL; *word is what it said. */

@@ -290,10 +290,12 @@ static neap__shard *claim_staged(neap__l1 *l1, neap__lease lease, uint32_t *slot
   uint64_t word;
   neap__lease_record *record = neap__l1_record(l1, lease, &word);
   if (!record || !(neap__lease_flags(word) & NEAP_LEASE_WRITE)) return NULL;
-  *slot = neap__lease_slot(record);
   neap__shard *shard = lease_shard(l1, lease);
   pthread_mutex_lock(&shard->lock);
-  if (atomic_load(&record->word) == word) return shard;
+  if (atomic_load(&record->word) == word) {
+    *slot = neap__lease_slot(record);
+    return shard;
+  }
   pthread_mutex_unlock(&shard->lock);
   return NULL;
 }
@@ -311,10 +313,18 @@ static void unstage(neap__l1 *l1, uint32_t slot) {
   atomic_fetch_sub(&l1->staged, 1);
 }
 
-static void discard_staged(neap__l1 *l1, uint32_t slot) {
+void neap__l1_doom_staged(neap__l1 *l1, uint32_t slot) {
+  neap__slot *s = &l1->slots[slot];
+  uint64_t word = atomic_load(&s->word);
   unstage(l1, slot);
   neap__l1_unlink(l1, slot);
-  neap__l1_free(l1, slot);
+  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
+}
+
+/* What a writer leaves whose object is not wanted. Freed here, or by the last to let go of it. Shard locked. */
+static void discard(neap__l1 *l1, uint32_t slot) {
+  if (neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED) neap__l1_doom_staged(l1, slot);
+  if (atomic_load(&l1->pins[slot]) == 0) neap__l1_free(l1, slot);
 }
 
 static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
@@ -331,13 +341,19 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
 
 int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
                     neap__lease *pin) {
-  neap__view view;
-  int rc = neap__l1_view(l1, lease, &view);
-  if (rc) return rc;
-  uint32_t fingerprint = neap__l1_fingerprint(l1, view.offset, view.bytes);
   uint32_t slot;
   neap__shard *shard = claim_staged(l1, lease, &slot);
   if (!shard) return NEAP_ESTALE;
+  /* Reading the bytes takes long, and the lease may be dropped meanwhile: a pin of our own keeps them. */
+  uint32_t generation = neap__slot_generation(atomic_load(&l1->slots[slot].word));
+  atomic_fetch_add(&l1->pins[slot], 1);
+  pthread_mutex_unlock(&shard->lock);
+  uint32_t fingerprint = neap__l1_fingerprint(l1, l1->slots[slot].offset, l1->slots[slot].bytes);
+  if (!claim_staged(l1, lease, &slot)) {
+    unpin(l1, shard, slot, generation);
+    return NEAP_ESTALE;
+  }
+  atomic_fetch_sub(&l1->pins[slot], 1);
   neap__lease_record *writer = &l1->leases[(uint32_t)lease - 1];
   uint64_t hash = neap__key_hash(&l1->slots[slot].key);
   bool staged = neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED;
@@ -350,10 +366,7 @@ int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owne
   }
   end_writer(l1, writer);
   if (pin) *pin = staged ? lease_grant(l1, shard, resident, pin_owner, 0, readers) : NEAP_NO_LEASE;
-  if (!staged)
-    neap__l1_free(l1, slot); /* cleared by force while it was being written */
-  else if (!first)
-    discard_staged(l1, slot);
+  if (!first) discard(l1, slot); /* another was quicker, or it was cleared by force while it was being written */
   pthread_mutex_unlock(&shard->lock);
   if (won) *won = first;
   if (staged && pin && *pin == NEAP_NO_LEASE) return NEAP_ELIMIT;
@@ -366,10 +379,7 @@ int neap__l1_abort(neap__l1 *l1, neap__lease lease) {
   if (!shard) return NEAP_ESTALE;
   bool staged = neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED;
   end_writer(l1, &l1->leases[(uint32_t)lease - 1]);
-  if (staged)
-    discard_staged(l1, slot);
-  else
-    neap__l1_free(l1, slot);
+  discard(l1, slot);
   pthread_mutex_unlock(&shard->lock);
   return staged ? 0 : NEAP_ESTALE;
 }

@@ -71,16 +71,6 @@ int neap__l1_remove(neap__l1 *l1, const neap__key *key, bool force) {
   return rc;
 }
 
-/* Staged bytes vanish from view; the writer may still be copying, so they are freed when it commits or aborts. */
-static void doom_staged(neap__l1 *l1, uint32_t slot) {
-  neap__slot *s = &l1->slots[slot];
-  neap__l1_unlink(l1, slot);
-  atomic_fetch_sub(&l1->staged_bytes, neap__l1_rounded(l1, s->bytes));
-  atomic_fetch_sub(&l1->staged, 1);
-  uint64_t word = atomic_load(&s->word);
-  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
-}
-
 uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
   uint32_t removed = 0, high = atomic_load(&l1->segment.header->slots_high);
   for (uint32_t slot = 0; slot < high; slot++) {
@@ -89,7 +79,7 @@ uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
       if (force || atomic_load(&l1->pins[slot]) == 0) neap__l1_expel(l1, slot, NEAP_REMOVE_CLEAR), removed++;
       pthread_mutex_unlock(&shard->lock);
     } else if (force && (shard = lock_slot(l1, slot, NEAP_SLOT_STAGED))) {
-      doom_staged(l1, slot);
+      neap__l1_doom_staged(l1, slot);
       pthread_mutex_unlock(&shard->lock);
     }
   }
