@@ -6,7 +6,7 @@
  *        \--> waiting --> lookup (every tier, what L1 lacks) --> plan (fold) --> load --> final
  *                              loop thread; the deadline makes any of these final
  *
- * A fetch is shared by its caller, by the loop thread, and by each task and load that will still report to it; each of
+ * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each of
  * them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
  * cell = chunk * rows + row. */
 #include "flow/fetch.h"
@@ -249,17 +249,16 @@ static void looked_up(neap__task *task) {
     neap__tier_lock(f->fetcher->config.tiers[t->tier], &f->keys[cell]);
   }
   if (!late && --f->pending == 0) plan(f);
+  unref(f); /* here, not on release: a tier that never comes back must not hold the leases of a fetch that ended */
 }
 
 static void lookup_let_go(neap__task *task) {
-  lookup_task *t = task->ctx;
-  unref(t->fetch);
-  free(t);
+  free(task->ctx);
   neap__task_free(task);
 }
 
-/* Asks one tier for every cell that L1 lacks. False if it cannot be asked. */
-static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
+/* Asks one tier for every cell that L1 lacks; a tier that cannot be asked has none of them. */
+static void ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   neap__fetcher *fr = f->fetcher;
   neap__names *names = neap__l1_names(fr->config.l1);
   lookup_task *t = malloc(sizeof *t + missing * sizeof *t->cells);
@@ -267,7 +266,7 @@ static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   if (!t || !task) {
     free(t);
     if (task) neap__task_free(task);
-    return false;
+    return;
   }
   t->fetch = f;
   t->tier = tier;
@@ -284,10 +283,10 @@ static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   task->release = lookup_let_go;
   atomic_fetch_add(&f->refs, 1);
   f->pending++;
-  if (neap__tier_submit(fr->config.tiers[tier], task, left_ms(f)) == 0) return true;
+  if (neap__tier_submit(fr->config.tiers[tier], task, left_ms(f)) == 0) return;
   f->pending--;
   lookup_let_go(task);
-  return false;
+  unref(f);
 }
 
 /* Leases what L1 has by now, asks every tier for the rest. */
