@@ -433,13 +433,21 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   return 0;
 }
 
-static void drain_waiting(void *arg) {
+/* A fetch whose lookups are not all back would load from a tier that may be closed by then. Loads under way only
+ * report to the tier they run in. */
+static void drain(void *arg) {
   neap__fetcher *fr = arg;
   atomic_store(&fr->drained, true);
   while (fr->waiting) give_up_waiting(fr);
+  for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
+    next = f->next;
+    if (f->phase != PHASE_LOOKUP) continue;
+    forget_tiers(f);
+    conclude(f);
+  }
 }
 
-void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain_waiting, fr); }
+void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain, fr); }
 
 void neap__fetcher_close(neap__fetcher *fr) {
   if (!fr) return;
