@@ -220,7 +220,8 @@ static void plan(neap__fetch *f) {
     conclude(f);
     return;
   }
-  bool temporary = !fr->config.retain && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
+  bool keep = fr->config.retain || f->request.warm; /* warm: nobody reads it now, that is no reason to drop it */
+  bool temporary = !keep && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
   neap__load_for want = {.owner = f->request.owner, .readers = NEAP_MAX(f->request.readers, 1), .temporary = temporary,
                          .deadline_ms = left_ms(f), .ctx = f, .done = cell_loaded};
   f->pending = wanted;
