@@ -164,10 +164,15 @@ static void admit_waiting(neap__fetcher *fr) {
   fr->admitting = false;
 }
 
-/* Ends a fetch that uses L2: final for its caller, out of the in-flight list, and the next one may begin. */
+/* Ends a fetch that uses L2: final for its caller, out of the in-flight list, and the next one may begin. Past the
+ * deadline it does not matter who noticed first, the fetcher's clock or the tiers'. */
 static void conclude(neap__fetch *f) {
   neap__fetcher *fr = f->fetcher;
   if (atomic_load(&f->state) == FETCH_FINAL) return;
+  if (neap__now_ns() >= f->deadline_ns) {
+    atomic_fetch_add(&fr->late, 1);
+    NEAP_LOG_WARN("L2 deadline of request %s passed; answering with what is in L1", f->request.name);
+  }
   neap__fetch **at = &fr->in_flight;
   while (*at != f) at = &(*at)->next;
   *at = f->next;
@@ -357,8 +362,6 @@ static void check_deadlines(uv_timer_t *timer) {
   for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
     next = f->next;
     if (now < f->deadline_ns) continue;
-    NEAP_LOG_WARN("L2 deadline of request %s passed; answering with what is in L1", f->request.name);
-    atomic_fetch_add(&fr->late, 1);
     if (f->phase == PHASE_LOOKUP) forget_tiers(f);
     conclude(f);
   }
