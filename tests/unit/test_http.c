@@ -22,6 +22,12 @@
 #include "serve/http.h"
 #include "server_config.h"
 
+/* libzmq is not built with ThreadSanitizer, which then takes its atomics for races. */
+#if defined(__SANITIZE_THREAD__)
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void) { return "race:libzmq.so\n"; }
+#endif
+
 #define MODEL "demo/tiny-llama"
 #define CHUNK 256u
 #define OBJECT_BYTES 2048u
