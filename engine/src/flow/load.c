@@ -81,26 +81,18 @@ static void deliver(neap__loads *l, const neap__key *key, const neap__load_for *
   want->done(want->ctx, cell, lease, result);
 }
 
-/* Ends a flight for its waiters. The first one takes its lease together with the commit, so that a temporary object
- * or a full L1 cannot take it away in between. */
+/* Ends a flight for its waiters. The pin keeps a temporary object, or one in a full L1, until each of them has its
+ * lease: the first may give its own back before the next one is told. */
 static void land(neap__loads *l, flight *f, int result) {
   waiter *waiters = f->waiters;
+  neap__lease pin = NEAP_NO_LEASE;
   f->waiters = NULL;
   f->landed = true;
   neap__tier_unlock(l->config.tiers[f->tier], &f->key);
   if (result == 0) {
-    neap__lease pin = NEAP_NO_LEASE;
-    const neap__load_for *first = waiters ? &waiters->want : NULL;
-    result = first ? neap__l1_commit(l->config.l1, f->staged, NULL, &first->owner, first->readers, &pin)
-                   : neap__l1_commit(l->config.l1, f->staged, NULL, NULL, 0, NULL);
+    result = neap__l1_commit(l->config.l1, f->staged, NULL, &load_owner, 1, &pin);
     f->staged = NEAP_NO_LEASE;
     if (result == 0) atomic_fetch_add(&l->loaded, 1);
-    if (waiters) {
-      waiter *w = waiters;
-      waiters = w->next;
-      w->want.done(w->want.ctx, w->cell, pin, pin == NEAP_NO_LEASE ? NEAP_ENOENT : 0);
-      free(w);
-    }
   } else {
     atomic_fetch_add(&l->not_found, 1);
   }
@@ -110,6 +102,7 @@ static void land(neap__loads *l, flight *f, int result) {
     deliver(l, &f->key, &w->want, w->cell, result);
     free(w);
   }
+  if (pin != NEAP_NO_LEASE) neap__l1_release(l->config.l1, pin, UINT32_MAX);
 }
 
 /* --- tasks ---------------------------------------------------------------------------------------------------- */
