@@ -116,6 +116,7 @@ typedef struct load_task {
 static void loaded(neap__task *task) {
   load_task *t = task->ctx;
   for (uint32_t i = task->op.count; i-- > 0;) land(t->loads, t->flights[i], task->op.objects[i].result);
+  neap__evictor_check(t->loads->config.evictor);
 }
 
 static void let_go(neap__task *task) {
