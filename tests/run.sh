@@ -74,7 +74,7 @@ else
 fi
 
 say "release, warnings are errors"
-check "the release build" build build -DCMAKE_BUILD_TYPE=Release -DNEAP_WERROR=ON
+check "the release build" build build -DNEAP_WERROR=ON
 check "examples/quickstart.sh" examples/quickstart.sh
 
 skips=''

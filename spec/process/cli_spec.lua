@@ -96,6 +96,28 @@ describe('neap', function()
     assert.truthy(running:output():find('MPCacheServer closed', 1, true))
   end)
 
+  it('ends with 1 at once on the second signal while a store keeps it from draining', function()
+    local file = assert(io.open(directory .. '/slow.lua', 'w'))
+    file:write [[
+      local neap = require 'neap'
+      local function nothing() return {} end
+      local function forever() neap.sleep(3600) end
+      local M = {}
+      M.Slow = neap.adapter { open = nothing, store = nothing, lookup = nothing, load = nothing, list = forever }
+      return M
+    ]]
+    file:close()
+    running = server.start {
+      directory = directory,
+      l2 = { '{"type":"plugin","module_path":"slow","class_name":"Slow"}' },
+      flags = { '--plugin-path', directory },
+    }
+    running:signal(server.SIGTERM)
+    assert.truthy(server.eventually(10, function() return running:output():find('draining', 1, true) end))
+    running:signal(server.SIGTERM)
+    assert.equal(1, running:wait())
+  end)
+
   it('leaves L1 for the next start when it is told to', function()
     running = server.start { directory = directory, flags = { '--l1-keep' } }
     assert.equal(0, running:stop())
