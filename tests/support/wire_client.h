@@ -25,8 +25,8 @@
 /* libzmq is not built with ThreadSanitizer, which then takes its atomics for races; and L1's check holds the lock of
  * every shard at once, more than the deadlock detector can count. */
 #if defined(__SANITIZE_THREAD__)
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_options(void);
+NEAP_EXPORT const char *__tsan_default_suppressions(void);
+NEAP_EXPORT const char *__tsan_default_options(void);
 const char *__tsan_default_suppressions(void) { return "called_from_lib:libzmq.so\n"; }
 const char *__tsan_default_options(void) { return "detect_deadlocks=0"; }
 #endif
