@@ -181,7 +181,8 @@ static void objects_of_no_bytes_or_more_than_the_pool_are_invalid(void **state) 
   neap__l1_config config = fixture_config(8, 8);
   config.pool_bytes += 100; /* the last unit is not whole */
   neap__l1 *l1 = fixture_open(&config, NULL);
-  const uint64_t absurd[] = {0, 8 * UNIT + 1, 8 * UNIT + 100, 8 * UNIT + 101, UINT64_MAX, UINT64_MAX - UNIT, 1ull << 63};
+  const uint64_t absurd[] = {0,          8 * UNIT + 1,      8 * UNIT + 100, 8 * UNIT + 101,
+                             UINT64_MAX, UINT64_MAX - UNIT, 1ull << 63};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(absurd); i++) {
     const neap__key keys[] = {fixture_key(1), fixture_key(2)};
     const uint64_t bytes[] = {UNIT, absurd[i]};

@@ -106,7 +106,8 @@ static void count_pins(neap__l1 *l1, uint32_t slots) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
     uint32_t first = shard * l1->leases_per_shard, high = atomic_load(&l1->segment.header->leases_high[shard]);
     for (neap__lease_record *record = &l1->leases[first]; record < &l1->leases[first + high]; record++)
-      if (lease_holds(l1, record, atomic_load(&record->word), slots)) atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
+      if (lease_holds(l1, record, atomic_load(&record->word), slots))
+        atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
   }
 }
 
