@@ -9,7 +9,7 @@
 
 #include "script/script.h"
 
-#define WORKERS 4u
+#define WORKERS 16u /* they wait for disks more than they compute: this is how deep reads go */
 #define WORK_QUEUE 65536u
 #define STORE_GRACE_MS 10000u
 #define TIER_GRACE_MS 10000u
@@ -41,7 +41,7 @@ static int open_tiers(neap__engine *e, neap_error *err) {
   neap__tier_env env = {.loop = e->loop, .pool = e->pool, .names = e->names};
   neap__l1_memory(e->l1, &env.memory);
   for (uint32_t i = 0; i < e->config.l2_adapter_count; i++) {
-    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i, e->config.plugin_dirs, &e->tier_configs[i], err);
+    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i + 1, e->config.plugin_dirs, &e->tier_configs[i], err);
     if (rc) return rc;
     env.index = i;
     rc = neap__tier_open(&e->tier_configs[i], &env, &e->tiers[i], err);
@@ -75,7 +75,10 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   if (!e) return neap__fail(err, NEAP_ENOMEM, "out of memory opening the engine");
   e->config = *config;
   e->opened_ns = neap__now_ns();
-  if (config->lua_dir) neap__lua_setup(config->lua_dir);
+  if (config->lua_dir) {
+    neap__lua_setup(config->lua_dir);
+    neap__registry_add_loader(&neap__lua_loader);
+  }
   int rc = neap__loop_open("neap-loop", &e->loop);
   if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
   if (rc) neap__fail(err, rc, "cannot start the engine's threads: %s", neap_strerror(rc));

@@ -24,7 +24,7 @@ typedef struct neap__engine_config {
   bool skip_l1, retain;
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
-  uint32_t workers; /* threads of the pool, 0 = 4 */
+  uint32_t workers; /* threads of the pool, 0 = 16 */
 } neap__engine_config;
 
 typedef struct neap__engine {

@@ -71,6 +71,8 @@ static void nearest_finds_what_was_meant(void **state) {
   const char *names[] = {"max_bytes", NULL, "base_path", "max_keys", "timeout_ms"};
   const size_t n = NEAP_ARRAY_LEN(names);
   assert_string_equal(neap__nearest("max_byte", names, n), "max_bytes");
+  assert_string_equal(neap__nearest("MAX_BYTES", names, n), "max_bytes");
+  assert_string_equal(neap__nearest("max_btyes", names, n), "max_bytes");
   assert_string_equal(neap__nearest("bse_pth", names, n), "base_path");
   assert_string_equal(neap__nearest("timeoutms", names, n), "timeout_ms");
   assert_string_equal(neap__nearest("max_key", names, n), "max_keys");

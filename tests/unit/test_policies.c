@@ -402,8 +402,8 @@ static void policies_are_found_by_lmcaches_spelling(void **state) {
 static void an_unknown_policy_is_refused_with_the_nearest_name(void **state) {
   (void)state;
   neap_error err;
-  assert_null(neap__policy_find("LRUU", &err));
-  assert_string_equal(err.text, "eviction policy 'LRUU' is unknown; expected one of LRU, IsolatedLRU, ARC, noop; "
+  assert_null(neap__policy_find("LUR", &err));
+  assert_string_equal(err.text, "eviction policy 'LUR' is unknown; expected one of LRU, IsolatedLRU, ARC, noop; "
                                 "did you mean 'LRU'?");
   assert_null(neap__policy_find("zzzzzzzzzzzz", &err));
   assert_string_equal(err.text,

@@ -118,7 +118,8 @@ typedef struct neap_host {
  * schema_json  the parameters it takes, or NULL for "any": a JSON object
  *              {"PARAM":{"type":"number|integer|boolean|string|object|array","required":true,"default":...,
  *                        "min":...,"max":...,"above":...,"enum":[...],"doc":"..."}, ...}
- *              Parameters are checked against it and defaults filled in before open.
+ *              Parameters are checked against it and defaults filled in before open. min, max and above bound a number,
+ *              the bytes of a string, the items of an array; a required string is never empty; null is "not given".
  * open         adapter: this very table, so that one implementation can stand behind many tables; params_json: the
  *              checked parameters as one JSON object, valid during the call. On failure returns an error code, fills err and
  *              leaves nothing behind. Called on the thread that opens the engine.

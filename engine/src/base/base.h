@@ -53,7 +53,7 @@ int64_t neap__unix_s(void);       /* wall clock, seconds */
 uint32_t neap__crc32c(uint32_t seed, const void *data, size_t bytes);
 
 /* BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn; the BLAKE3 paper, 2020), unkeyed, 32 bytes of output.
- * The tree above 16 chunks of 1 KiB is not needed here: bytes must be at most 65,536. */
+ * bytes must be at most 65,536: what one chunk of tokens needs. */
 void neap__blake3(const void *data, size_t bytes, uint8_t out[NEAP_HASH_BYTES]);
 
 /* A well-mixed 64-bit hash for tables (not for identity). */

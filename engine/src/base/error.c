@@ -2,6 +2,7 @@
  *
  * base/error.c - error codes as words, error sentences, "did you mean", and the end of a program that broke its own
  * promise. No state, no allocation; any thread. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,22 +56,27 @@ int neap__fail(neap_error *err, int code, const char *fmt, ...) {
   return code;
 }
 
-/* Edit distance (Levenshtein 1965; the row-by-row form of Wagner and Fischer 1974) of two words within WORD_MAX. */
+static bool same_letter(char a, char b) { return tolower((unsigned char)a) == tolower((unsigned char)b); }
+
+/* Edits between two words within WORD_MAX: insert, delete, replace, or swap two neighbours (the restricted distance of
+ * Damerau, "A technique for computer detection and correction of spelling errors", 1964). Case does not count. */
 static size_t distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-  size_t row[WORD_MAX + 1];
+  size_t rows[3][WORD_MAX + 1];
 
   for (size_t j = 0; j <= b_bytes; j++)
-    row[j] = j;
+    rows[0][j] = j;
   for (size_t i = 1; i <= a_bytes; i++) {
-    size_t diagonal = row[0];
+    size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
     row[0] = i;
     for (size_t j = 1; j <= b_bytes; j++) {
-      size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = NEAP_MIN(replaced, NEAP_MIN(row[j], row[j - 1]) + 1);
+      size_t replaced = above[j - 1] + !same_letter(a[i - 1], b[j - 1]);
+      row[j] = NEAP_MIN(replaced, NEAP_MIN(above[j], row[j - 1]) + 1);
+      bool swapped = i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]);
+      if (swapped)
+        row[j] = NEAP_MIN(row[j], above2[j - 2] + 1);
     }
   }
-  return row[b_bytes];
+  return rows[a_bytes % 3][b_bytes];
 }
 
 const char *neap__nearest(const char *word, const char *const *names, size_t count) {

@@ -6,7 +6,7 @@
  *        \--> waiting --> lookup (every tier, what L1 lacks) --> plan (fold) --> load --> final
  *                              loop thread; the deadline makes any of these final
  *
- * A fetch is shared by its caller, by the loop thread, and by each task and load that will still report to it; each of
+ * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each of
  * them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
  * cell = chunk * rows + row. */
 #include "flow/fetch.h"
@@ -164,10 +164,15 @@ static void admit_waiting(neap__fetcher *fr) {
   fr->admitting = false;
 }
 
-/* Ends a fetch that uses L2: final for its caller, out of the in-flight list, and the next one may begin. */
+/* Ends a fetch that uses L2: final for its caller, out of the in-flight list, and the next one may begin. Past the
+ * deadline it does not matter who noticed first, the fetcher's clock or the tiers'. */
 static void conclude(neap__fetch *f) {
   neap__fetcher *fr = f->fetcher;
   if (atomic_load(&f->state) == FETCH_FINAL) return;
+  if (neap__now_ns() >= f->deadline_ns) {
+    atomic_fetch_add(&fr->late, 1);
+    NEAP_LOG_WARN("L2 deadline of request %s passed; answering with what is in L1", f->request.name);
+  }
   neap__fetch **at = &fr->in_flight;
   while (*at != f) at = &(*at)->next;
   *at = f->next;
@@ -220,7 +225,8 @@ static void plan(neap__fetch *f) {
     conclude(f);
     return;
   }
-  bool temporary = !fr->config.retain && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
+  bool keep = fr->config.retain || f->request.warm; /* warm: nobody reads it now, that is no reason to drop it */
+  bool temporary = !keep && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
   neap__load_for want = {.owner = f->request.owner, .readers = NEAP_MAX(f->request.readers, 1), .temporary = temporary,
                          .deadline_ms = left_ms(f), .ctx = f, .done = cell_loaded};
   f->pending = wanted;
@@ -249,17 +255,16 @@ static void looked_up(neap__task *task) {
     neap__tier_lock(f->fetcher->config.tiers[t->tier], &f->keys[cell]);
   }
   if (!late && --f->pending == 0) plan(f);
+  unref(f); /* here, not on release: a tier that never comes back must not hold the leases of a fetch that ended */
 }
 
 static void lookup_let_go(neap__task *task) {
-  lookup_task *t = task->ctx;
-  unref(t->fetch);
-  free(t);
+  free(task->ctx);
   neap__task_free(task);
 }
 
-/* Asks one tier for every cell that L1 lacks. False if it cannot be asked. */
-static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
+/* Asks one tier for every cell that L1 lacks; a tier that cannot be asked has none of them. */
+static void ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   neap__fetcher *fr = f->fetcher;
   neap__names *names = neap__l1_names(fr->config.l1);
   lookup_task *t = malloc(sizeof *t + missing * sizeof *t->cells);
@@ -267,7 +272,7 @@ static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   if (!t || !task) {
     free(t);
     if (task) neap__task_free(task);
-    return false;
+    return;
   }
   t->fetch = f;
   t->tier = tier;
@@ -284,10 +289,10 @@ static bool ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   task->release = lookup_let_go;
   atomic_fetch_add(&f->refs, 1);
   f->pending++;
-  if (neap__tier_submit(fr->config.tiers[tier], task, left_ms(f)) == 0) return true;
+  if (neap__tier_submit(fr->config.tiers[tier], task, left_ms(f)) == 0) return;
   f->pending--;
   lookup_let_go(task);
-  return false;
+  unref(f);
 }
 
 /* Leases what L1 has by now, asks every tier for the rest. */
@@ -336,15 +341,27 @@ static void forget_tiers(neap__fetch *f) {
   }
 }
 
+/* The first of the waiting fetches ends with what L1 has. */
+static void give_up_waiting(neap__fetcher *fr) {
+  neap__fetch *f = fr->waiting;
+  fr->waiting = f->next;
+  if (!fr->waiting) fr->waiting_tail = &fr->waiting;
+  atomic_fetch_sub(&fr->waiting_count, 1);
+  finish(f);
+  unref(f);
+}
+
 /* Fetches past their deadline become final with what is there; loads under way go on without them. */
 static void check_deadlines(uv_timer_t *timer) {
   neap__fetcher *fr = timer->data;
   uint64_t now = neap__now_ns();
+  while (fr->waiting && now >= fr->waiting->deadline_ns) {
+    atomic_fetch_add(&fr->late, 1);
+    give_up_waiting(fr);
+  }
   for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
     next = f->next;
     if (now < f->deadline_ns) continue;
-    NEAP_LOG_WARN("L2 deadline of request %s passed; answering with what is in L1", f->request.name);
-    atomic_fetch_add(&fr->late, 1);
     if (f->phase == PHASE_LOOKUP) forget_tiers(f);
     conclude(f);
   }
@@ -420,20 +437,21 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   return 0;
 }
 
-static void drain_waiting(void *arg) {
+/* A fetch whose lookups are not all back would load from a tier that may be closed by then. Loads under way only
+ * report to the tier they run in. */
+static void drain(void *arg) {
   neap__fetcher *fr = arg;
   atomic_store(&fr->drained, true);
-  while (fr->waiting) {
-    neap__fetch *f = fr->waiting;
-    fr->waiting = f->next;
-    atomic_fetch_sub(&fr->waiting_count, 1);
-    finish(f);
-    unref(f);
+  while (fr->waiting) give_up_waiting(fr);
+  for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
+    next = f->next;
+    if (f->phase != PHASE_LOOKUP) continue;
+    forget_tiers(f);
+    conclude(f);
   }
-  fr->waiting_tail = &fr->waiting;
 }
 
-void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain_waiting, fr); }
+void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain, fr); }
 
 void neap__fetcher_close(neap__fetcher *fr) {
   if (!fr) return;

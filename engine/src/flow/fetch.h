@@ -28,7 +28,8 @@ typedef struct neap__fetcher_config {
 } neap__fetcher_config;
 
 int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out);
-/* No fetch uses L2 from now on: waiting ones end with what L1 has. Before the tiers close. Not on the loop thread. */
+/* No fetch turns to a tier from now on: those that wait or look up end with what L1 has, loads under way go on. Before
+ * the tiers close. Not on the loop thread. */
 void neap__fetcher_drain(neap__fetcher *fetcher);
 /* After the tiers closed: nothing of a fetch is in flight any more. Not on the loop thread. */
 void neap__fetcher_close(neap__fetcher *fetcher);

@@ -81,26 +81,18 @@ static void deliver(neap__loads *l, const neap__key *key, const neap__load_for *
   want->done(want->ctx, cell, lease, result);
 }
 
-/* Ends a flight for its waiters. The first one takes its lease together with the commit, so that a temporary object
- * or a full L1 cannot take it away in between. */
+/* Ends a flight for its waiters. The pin keeps a temporary object, or one in a full L1, until each of them has its
+ * lease: the first may give its own back before the next one is told. */
 static void land(neap__loads *l, flight *f, int result) {
   waiter *waiters = f->waiters;
+  neap__lease pin = NEAP_NO_LEASE;
   f->waiters = NULL;
   f->landed = true;
   neap__tier_unlock(l->config.tiers[f->tier], &f->key);
   if (result == 0) {
-    neap__lease pin = NEAP_NO_LEASE;
-    const neap__load_for *first = waiters ? &waiters->want : NULL;
-    result = first ? neap__l1_commit(l->config.l1, f->staged, NULL, &first->owner, first->readers, &pin)
-                   : neap__l1_commit(l->config.l1, f->staged, NULL, NULL, 0, NULL);
+    result = neap__l1_commit(l->config.l1, f->staged, NULL, &load_owner, 1, &pin);
     f->staged = NEAP_NO_LEASE;
     if (result == 0) atomic_fetch_add(&l->loaded, 1);
-    if (waiters) {
-      waiter *w = waiters;
-      waiters = w->next;
-      w->want.done(w->want.ctx, w->cell, pin, pin == NEAP_NO_LEASE ? NEAP_ENOENT : 0);
-      free(w);
-    }
   } else {
     atomic_fetch_add(&l->not_found, 1);
   }
@@ -110,6 +102,7 @@ static void land(neap__loads *l, flight *f, int result) {
     deliver(l, &f->key, &w->want, w->cell, result);
     free(w);
   }
+  if (pin != NEAP_NO_LEASE) neap__l1_release(l->config.l1, pin, UINT32_MAX);
 }
 
 /* --- tasks ---------------------------------------------------------------------------------------------------- */
@@ -123,6 +116,7 @@ typedef struct load_task {
 static void loaded(neap__task *task) {
   load_task *t = task->ctx;
   for (uint32_t i = task->op.count; i-- > 0;) land(t->loads, t->flights[i], task->op.objects[i].result);
+  neap__evictor_check(t->loads->config.evictor);
 }
 
 static void let_go(neap__task *task) {
@@ -166,74 +160,89 @@ static void submit(neap__loads *l, uint32_t tier, flight **flights, uint32_t cou
 
 /* --- starting ------------------------------------------------------------------------------------------------- */
 
-static void refuse(neap__loads *l, const neap__load_item *item, const neap__load_for *want, int result) {
-  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
-  want->done(want->ctx, item->cell, NEAP_NO_LEASE, result);
-}
-
-/* Stages as many of the items as fit, from the start; the others get leases[i] = NEAP_NO_LEASE and NEAP_ENOSPC. */
-static void stage(neap__loads *l, const neap__load_item **items, uint32_t count, bool temporary, neap__lease *leases,
+/* Stages the longest run of items from the start that fits: asks for less and less until one more is too much. The
+ * others get NEAP_ENOSPC. False if there were others. */
+static bool stage(neap__loads *l, const neap__load_item **items, uint32_t count, bool temporary, neap__lease *leases,
                   int *results) {
   neap__key keys[TASK_OBJECTS];
   uint64_t bytes[TASK_OBJECTS];
   for (uint32_t i = 0; i < count; i++) keys[i] = items[i]->key, bytes[i] = items[i]->bytes;
-  uint32_t flags = temporary ? NEAP_RESERVE_TEMPORARY : 0;
-  for (uint32_t fit = count; fit > 0; fit /= 2) {
-    int rc = neap__evictor_reserve(l->config.evictor, fit, keys, bytes, flags, &load_owner, leases, results);
-    for (uint32_t i = rc ? 0 : fit; i < count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
-    if (!rc) return;
+  uint32_t flags = temporary ? NEAP_RESERVE_TEMPORARY : 0, done = 0;
+  for (uint32_t step = count; step > 0; step = NEAP_MIN(step, count - done)) {
+    int rc = neap__evictor_reserve(l->config.evictor, step, keys + done, bytes + done, flags, &load_owner,
+                                   leases + done, results + done);
+    if (rc)
+      step /= 2;
+    else
+      done += step;
   }
+  for (uint32_t i = done; i < count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
+  return done == count;
 }
 
-static void start_batch(neap__loads *l, uint32_t tier, const neap__load_item **items, uint32_t count,
-                        const neap__load_for *want) {
+/* The flight of an item that was staged, or NULL when there is none: its wanter knows then. */
+static flight *take_off(neap__loads *l, const neap__load_item *item, const neap__load_for *want, neap__lease staged,
+                        int result) {
+  flight *f = result == 0 ? calloc(1, sizeof *f) : NULL;
+  if (f && add_waiter(f, want, item->cell)) {
+    flight **bucket = bucket_of(l, &item->key);
+    f->key = item->key;
+    f->staged = staged;
+    f->tier = item->tier;
+    f->next = *bucket;
+    *bucket = f;
+    return f;
+  }
+  free(f);
+  if (staged != NEAP_NO_LEASE) neap__l1_abort(l->config.l1, staged);
+  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
+  if (result == NEAP_EEXIST) { /* a worker stored it meanwhile */
+    deliver(l, &item->key, want, item->cell, 0);
+  } else {
+    atomic_fetch_add(&l->out_of_room, 1);
+    want->done(want->ctx, item->cell, NEAP_NO_LEASE, result ? result : NEAP_ENOMEM);
+  }
+  return NULL;
+}
+
+/* True if the item is on its way already. */
+static bool join(neap__loads *l, const neap__load_item *item, const neap__load_for *want) {
+  flight *f = find_flight(l, &item->key);
+  if (!f) return false;
+  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
+  if (!add_waiter(f, want, item->cell)) want->done(want->ctx, item->cell, NEAP_NO_LEASE, NEAP_ENOMEM);
+  return true;
+}
+
+/* Starts at most TASK_OBJECTS items. Room is given in their order, whatever tiers they are in. */
+static void start_some(neap__loads *l, const neap__load_item *items, uint32_t count, const neap__load_for *want,
+                       bool *room) {
+  const neap__load_item *fresh[TASK_OBJECTS];
   neap__lease leases[TASK_OBJECTS];
   int results[TASK_OBJECTS];
   flight *flights[TASK_OBJECTS];
-  uint32_t flying = 0;
-  stage(l, items, count, want->temporary, leases, results);
-  for (uint32_t i = 0; i < count; i++) {
-    flight *f = results[i] == 0 ? calloc(1, sizeof *f) : NULL;
-    if (f && add_waiter(f, want, items[i]->cell)) {
-      flight **bucket = bucket_of(l, &items[i]->key);
-      f->key = items[i]->key;
-      f->staged = leases[i];
-      f->tier = tier;
-      f->next = *bucket;
-      *bucket = f;
-      flights[flying++] = f;
-    } else if (results[i] == NEAP_EEXIST) { /* a worker stored it meanwhile */
-      neap__tier_unlock(l->config.tiers[tier], &items[i]->key);
-      deliver(l, &items[i]->key, want, items[i]->cell, 0);
-    } else {
-      free(f);
-      if (leases[i] != NEAP_NO_LEASE) neap__l1_abort(l->config.l1, leases[i]);
-      atomic_fetch_add(&l->out_of_room, 1);
-      refuse(l, items[i], want, results[i] ? results[i] : NEAP_ENOMEM);
-    }
+  uint32_t tiers[TASK_OBJECTS], fresh_count = 0, flying = 0;
+  for (uint32_t i = 0; i < count; i++)
+    if (!join(l, &items[i], want)) fresh[fresh_count++] = &items[i];
+  for (uint32_t i = 0; i < fresh_count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
+  if (*room) *room = stage(l, fresh, fresh_count, want->temporary, leases, results);
+  for (uint32_t i = 0; i < fresh_count; i++) {
+    flight *f = take_off(l, fresh[i], want, leases[i], results[i]);
+    if (f) tiers[flying] = f->tier, flights[flying++] = f;
   }
-  if (flying) submit(l, tier, flights, flying, want->deadline_ms);
+  for (uint32_t tier = 0; tier < l->config.tier_count && flying; tier++) {
+    flight *batch[TASK_OBJECTS];
+    uint32_t batched = 0;
+    for (uint32_t i = 0; i < flying; i++)
+      if (tiers[i] == tier) batch[batched++] = flights[i];
+    if (batched) submit(l, tier, batch, batched, want->deadline_ms);
+  }
 }
 
 void neap__loads_start(neap__loads *l, const neap__load_item *items, uint32_t count, const neap__load_for *want) {
-  for (uint32_t tier = 0; tier < l->config.tier_count; tier++) {
-    const neap__load_item *batch[TASK_OBJECTS];
-    uint32_t batched = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      if (items[i].tier != tier) continue;
-      flight *f = find_flight(l, &items[i].key);
-      if (f) {
-        neap__tier_unlock(l->config.tiers[tier], &items[i].key);
-        if (!add_waiter(f, want, items[i].cell)) want->done(want->ctx, items[i].cell, NEAP_NO_LEASE, NEAP_ENOMEM);
-        continue;
-      }
-      batch[batched++] = &items[i];
-      if (batched < TASK_OBJECTS) continue;
-      start_batch(l, tier, batch, batched, want);
-      batched = 0;
-    }
-    if (batched) start_batch(l, tier, batch, batched, want);
-  }
+  bool room = true;
+  for (uint32_t at = 0; at < count; at += TASK_OBJECTS)
+    start_some(l, items + at, NEAP_MIN(count - at, TASK_OBJECTS), want, &room);
 }
 
 void neap__loads_stats_get(neap__loads *l, neap__loads_stats *out) {

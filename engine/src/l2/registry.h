@@ -25,8 +25,9 @@ void neap__registry_add_loader(const neap__loader *loader);
 
 /* Finds a module among plugin_dirs (colon-separated). module_path is "name", "dotted.name", "dir/name.lua" or an
  * absolute path below one of the directories; never contains "..". Tries NAME.lua, NAME/init.lua, NAME.so,
- * libNAME.so, NAME/NAME.so. The file must be regular and neither it nor its directory world-writable.
- * Returns 0 and the real path in path[cap], or NEAP_ENOENT / NEAP_EPERM / NEAP_EINVAL with err naming what was tried. */
+ * libNAME.so, NAME/NAME.so. The file must be regular, and neither it nor a directory from the plugin directory down to
+ * it world-writable. Returns 0 and the real path in path[cap], or NEAP_ENOENT / NEAP_EPERM / NEAP_EINVAL with err
+ * naming what was tried. */
 int neap__registry_locate(const char *plugin_dirs, const char *module_path, char *path, size_t cap, neap_error *err);
 
 /* One parsed `--l2-adapter`. Owned by the caller; neap__tier_config_free. */

@@ -22,19 +22,14 @@ typedef struct neap__task neap__task;
 
 struct neap__task {
   neap_op op;       /* op.objects points to `count` objects behind the struct; results are read there */
-  neap__key *keys;  /* the binary keys, behind the objects */
+  neap__key *keys;  /* the binary keys, behind the objects; the objects' own keys are filled in by submit */
   neap__tier *tier; /* set by submit */
   void *ctx;        /* the submitter's */
-  /* On the loop thread, once: results are final as far as the submitter is concerned. */
+  /* On the loop thread, once: results are final as far as the submitter is concerned. Never inside submit. */
   void (*done)(neap__task *task);
   /* On the loop thread, once, at or after done: the adapter no longer touches the buffers; unpin and free here. */
   void (*release)(neap__task *task);
-  /* framework's own */
-  neap__job job;
-  neap__task *next;
-  uint64_t start_ns;
-  uint64_t bytes;
-  uint32_t state;
+  struct neap__flight *flight; /* framework's own: the copy that the adapter works on */
 };
 
 /* A task with room for count objects, all zeroed, results preset to NEAP_EIO. NULL when out of memory. */
@@ -56,8 +51,9 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
  * rather than free what it may touch), closes the adapter, frees the tier. Not on the loop thread. */
 void neap__tier_close(neap__tier *tier, uint64_t grace_ms);
 
-/* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP,
- * NEAP_ECLOSED: nothing happened, the task is still the caller's. deadline_ms 0 = the tier's default. Loop thread. */
+/* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP (also for a
+ * key of a space that may not use L2), NEAP_EINVAL (no objects), NEAP_ECLOSED: nothing happened, the task is still the
+ * caller's. deadline_ms 0 = the tier's default. Loop thread. */
 int neap__tier_submit(neap__tier *tier, neap__task *task, uint64_t deadline_ms);
 
 /* While locked, a key is not evicted by the framework: from a positive lookup until its load ended. Loop thread. */

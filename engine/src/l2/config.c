@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * l2/config.c - one `--l2-adapter JSON` into an adapter table with checked parameters.
+ *
+ *      {"type":"fs", "base_path":..., KEYS}                                   a built-in type, parameters beside KEYS
+ *      {"type":"plugin", "module_path":..., "class_name":..., "adapter_params":{...}, KEYS}          a module
+ *
+ * KEYS belong to the framework and mean the same for every type; adapters never see them. The whole object is checked
+ * by one schema: that of KEYS together with that of the type. Unlike LMCache, which ignores them, unknown keys are
+ * refused. The thread that opens the engine runs this. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "l2/native.h"
+#include "l2/schema.h"
+
+#define GIB 1073741824.0
+#define PATH_BYTES 4096
+
+static const char frame_schema[] =
+    "{\"type\":{\"type\":\"string\",\"required\":true},"
+    "\"affinity_tag\":{\"type\":\"string\",\"default\":\"_default\"},"
+    "\"shared\":{\"type\":\"boolean\",\"default\":false},"
+    "\"persist_enabled\":{\"type\":\"boolean\",\"default\":true},"
+    "\"max_capacity_gb\":{\"type\":\"number\",\"min\":0,\"max\":1000000000,\"default\":0},"
+    "\"eviction\":{\"type\":\"object\"},"
+    "\"serde\":{\"type\":\"object\"}}";
+
+static const char eviction_schema[] =
+    "{\"eviction_policy\":{\"type\":\"string\",\"required\":true,\"enum\":[\"LRU\",\"IsolatedLRU\",\"noop\"]},"
+    "\"trigger_watermark\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.8},"
+    "\"eviction_ratio\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.2}}";
+
+static const char module_schema[] =
+    "{\"module_path\":{\"type\":\"string\",\"required\":true},"
+    "\"class_name\":{\"type\":\"string\",\"min\":1},"
+    "\"config_class_name\":{\"type\":\"string\"},"
+    "\"adapter_params\":{\"type\":\"object\",\"default\":{}}}";
+
+static const cJSON *member(const cJSON *object, const char *name) {
+  return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+static const char *string_of(const cJSON *object, const char *name) {
+  return cJSON_GetStringValue(member(object, name));
+}
+
+static int no_memory(neap_error *err) { return neap__fail(err, NEAP_ENOMEM, "out of memory"); }
+
+/* The framework's schema, with the rules of `more` behind it (may be NULL). */
+static int frame_schema_with(const cJSON *more, cJSON **out, neap_error *err) {
+  cJSON *frame = NULL;
+  int rc = neap__schema_parse(frame_schema, &frame, err);
+  if (rc) return rc;
+  for (const cJSON *rule = more ? more->child : NULL; rule; rule = rule->next) {
+    if (member(frame, rule->string)) continue; /* the framework's meaning goes first */
+    cJSON *copy = cJSON_Duplicate(rule, 1);
+    if (!copy || !cJSON_AddItemToObject(frame, rule->string, copy)) {
+      cJSON_Delete(copy);
+      cJSON_Delete(frame);
+      return no_memory(err);
+    }
+  }
+  *out = frame;
+  return 0;
+}
+
+/* Checks config against the framework's keys and those of `schema_json`; NULL: others are let through. */
+static int check_keys(cJSON *config, const char *schema_json, neap_error *err) {
+  cJSON *own = NULL, *schema = NULL;
+  int rc = neap__schema_parse(schema_json, &own, err);
+  if (rc == 0) rc = frame_schema_with(own, &schema, err);
+  if (rc == 0) rc = neap__schema_apply(schema, config, "", schema_json == NULL, err);
+  cJSON_Delete(own);
+  cJSON_Delete(schema);
+  return rc;
+}
+
+static int read_eviction(cJSON *config, neap__tier_config *out, neap_error *err) {
+  cJSON *schema = NULL, *given = cJSON_GetObjectItemCaseSensitive(config, "eviction");
+  out->trigger_watermark = 0.8;
+  out->eviction_ratio = 0.2;
+  if (!given) return 0;
+  int rc = neap__schema_parse(eviction_schema, &schema, err);
+  if (rc == 0) rc = neap__schema_apply(schema, given, "eviction", false, err);
+  cJSON_Delete(schema);
+  if (rc) return rc;
+  snprintf(out->eviction_policy, sizeof out->eviction_policy, "%s", string_of(given, "eviction_policy"));
+  out->trigger_watermark = member(given, "trigger_watermark")->valuedouble;
+  out->eviction_ratio = member(given, "eviction_ratio")->valuedouble;
+  return 0;
+}
+
+/* Before the schema, because LMCache words these two in its own way; there are no serdes to choose from. */
+static int refuse_serde(const cJSON *config, neap_error *err) {
+  char shown[96];
+  const cJSON *serde = member(config, "serde");
+  if (!serde || cJSON_IsNull(serde)) return 0;
+  if (!cJSON_IsObject(serde)) {
+    return neap__fail(err, NEAP_EINVAL, "'serde' must be a dict, got %s",
+                      neap__json_show(serde, shown, sizeof shown));
+  }
+  const char *type = string_of(serde, "type");
+  if (!type) return neap__fail(err, NEAP_EINVAL, "'serde' dict must include a 'type' field");
+  return neap__fail(err, NEAP_ENOTSUP, "this build has no serde '%.64s'", type);
+}
+
+static int read_frame(cJSON *config, neap__tier_config *out, neap_error *err) {
+  const char *tag = string_of(config, "affinity_tag");
+  if (strcmp(tag, "_default") != 0) {
+    return neap__fail(err, NEAP_EINVAL, "Unknown L1 affinity_tag: '%.64s'; the one L1 here is '_default'", tag);
+  }
+  out->shared = cJSON_IsTrue(member(config, "shared"));
+  out->persist_enabled = cJSON_IsTrue(member(config, "persist_enabled"));
+  out->capacity_bytes = (uint64_t)(member(config, "max_capacity_gb")->valuedouble * GIB);
+  return read_eviction(config, out, err);
+}
+
+/* A module: find it, load it, check adapter_params with the schema of the table. *params points into config. */
+static int read_module(cJSON *config, const char *plugin_dirs, neap__tier_config *out, cJSON **params,
+                       neap_error *err) {
+  char path[PATH_BYTES];
+  cJSON *schema = NULL;
+  neap_error why = {""};
+  int rc = check_keys(config, module_schema, err);
+  if (rc == 0) rc = read_frame(config, out, err);
+  if (rc == 0) rc = neap__registry_locate(plugin_dirs, string_of(config, "module_path"), path, sizeof path, err);
+  if (rc) return rc;
+  const neap__loader *loader = neap__registry_loader(path, err);
+  if (!loader) return NEAP_ENOTSUP;
+  rc = loader->load(path, string_of(config, "class_name"), string_of(config, "config_class_name"), &out->adapter, err);
+  if (rc) return rc;
+  *params = cJSON_GetObjectItemCaseSensitive(config, "adapter_params");
+  rc = neap__schema_parse(out->adapter->schema_json, &schema, &why);
+  if (rc) return neap__fail(err, rc, "%s: adapter '%s': %s", path, out->adapter->name, why.text);
+  rc = neap__schema_apply(schema, *params, "adapter_params", false, err);
+  cJSON_Delete(schema);
+  return rc;
+}
+
+/* A built-in type: its parameters stand beside the framework's keys, which are taken out for open(). */
+static int read_builtin(cJSON *config, neap__tier_config *out, cJSON **params, neap_error *err) {
+  cJSON *frame = NULL;
+  out->adapter = neap__registry_find(out->type, err);
+  if (!out->adapter) return NEAP_EINVAL;
+  int rc = check_keys(config, out->adapter->schema_json, err);
+  if (rc == 0) rc = read_frame(config, out, err);
+  if (rc == 0) rc = neap__schema_parse(frame_schema, &frame, err);
+  if (rc) return rc;
+  for (const cJSON *rule = frame->child; rule; rule = rule->next) {
+    cJSON_DeleteItemFromObjectCaseSensitive(config, rule->string);
+  }
+  cJSON_Delete(frame);
+  *params = config;
+  return 0;
+}
+
+static int read_config(cJSON *config, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {
+  char shown[96];
+  cJSON *params = NULL;
+  if (!cJSON_IsObject(config)) {
+    return neap__fail(err, NEAP_EINVAL, "expected a JSON object, got %s", neap__json_type(config));
+  }
+  const cJSON *type = member(config, "type");
+  if (!type) return neap__fail(err, NEAP_EINVAL, "missing 'type'");
+  if (!cJSON_IsString(type) || !*type->valuestring) {
+    return neap__fail(err, NEAP_EINVAL, "type must be a non-empty string, got %s",
+                      neap__json_show(type, shown, sizeof shown));
+  }
+  out->type = strdup(type->valuestring);
+  cJSON *copy = cJSON_Duplicate(config, 1);
+  if (copy && neap__json_mask(copy) == 0) out->shown_json = cJSON_PrintUnformatted(copy);
+  cJSON_Delete(copy);
+  if (!out->type || !out->shown_json) return no_memory(err);
+  int rc = refuse_serde(config, err);
+  if (rc) return rc;
+  bool module = strcmp(out->type, "plugin") == 0 || strcmp(out->type, "native_plugin") == 0;
+  rc = module ? read_module(config, plugin_dirs, out, &params, err) : read_builtin(config, out, &params, err);
+  if (rc) return rc;
+  out->name = strdup(out->adapter->name);
+  out->params_json = cJSON_PrintUnformatted(params);
+  return out->name && out->params_json ? 0 : no_memory(err);
+}
+
+int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
+                            neap_error *err) {
+  cJSON *config = NULL;
+  neap_error why = {""};
+  *out = (neap__tier_config){0};
+  int rc = neap__json_parse(json, &config, &why);
+  if (rc) return neap__fail(err, rc, "Invalid JSON for --l2-adapter #%u: %s", index, why.text);
+  rc = read_config(config, plugin_dirs, out, &why);
+  cJSON_Delete(config);
+  if (rc == 0) return 0;
+  neap__tier_config_free(out);
+  return neap__fail(err, rc, "--l2-adapter #%u: %s", index, why.text);
+}
+
+void neap__tier_config_free(neap__tier_config *config) {
+  free(config->type);
+  free(config->name);
+  free(config->params_json);
+  free(config->shown_json);
+  *config = (neap__tier_config){0};
+}

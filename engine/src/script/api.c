@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * script/api.c - clock, log and the parts of neap.core that the other files make. */
+#include "script/api.h"
+
+#include <lauxlib.h>
+
+#include "script/buffer.h"
+#include "script/file.h"
+#include "script/key.h"
+
+/* core.now() -> seconds of the clock that deadlines use */
+static int l_now(lua_State *L) {
+  lua_pushnumber(L, (double)neap__now_ns() / 1e9);
+  return 1;
+}
+
+/* core.log(level, text): level 0 debug to 3 error */
+static int l_log(lua_State *L) {
+  int level = (int)luaL_checkinteger(L, 1);
+  luaL_argcheck(L, level >= NEAP_DEBUG && level <= NEAP_ERROR, 1, "expected 0 to 3");
+  neap__vm_log(neap__vm_of(L), (neap_log_level)level, luaL_checkstring(L, 2));
+  return 0;
+}
+
+/* core.memory() -> bytes that the buffers of this script hold */
+static int l_memory(lua_State *L) {
+  lua_pushnumber(L, (double)neap__vm_of(L)->native_bytes);
+  return 1;
+}
+
+void neap__api_open(lua_State *L, neap__vm *vm) {
+  static const luaL_Reg functions[] = {
+      {"now", l_now}, {"log", l_log}, {"memory", l_memory}, {"sleep", neap__l_sleep}, {NULL, NULL}};
+  lua_newtable(L);
+  neap__vm_register(L, vm, functions);
+  neap__key_open(L, vm);
+  neap__buffer_open(L, vm);
+  neap__file_open(L, vm);
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * script/lua_adapter.h - the adapter table behind which Lua classes stand. */
+#pragma once
+#include <neap/adapter.h>
+
+#include <stdbool.h>
+
+/* Fills in the functions of a table that is the first member of a neap__lua_class. */
+void neap__lua_adapter_table(neap_adapter *table, bool removes, bool lists);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * script/module.c - the loader of ".lua" modules. The checks of a module are Lua (neap/loader.lua); here their answer
+ * becomes an adapter table. Runs on the thread that opens the engine, in a VM of its own that is closed at once. */
+#include "script/module.h"
+
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/lua_adapter.h"
+#include "script/script.h"
+#include "script/values.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static neap__lua_class *classes;
+
+void neap__module_push(lua_State *L, const char *path, const char *class_name, const char *config_class_name) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "neap.loader");
+  neap__vm_invoke(L, 1, 1);
+  lua_getfield(L, -1, "load");
+  lua_remove(L, -2);
+  lua_pushstring(L, path);
+  lua_pushstring(L, class_name);
+  lua_pushstring(L, config_class_name);
+  neap__vm_invoke(L, 3, 2);
+}
+
+/* What probe_body reads from the class; strings and tree are the caller's to free. */
+typedef struct probe {
+  const char *path, *class_name, *config_class_name;
+  cJSON *schema; /* an object; its member "schema" is the schema */
+  char *version;
+  bool removes, lists;
+} probe;
+
+static bool has(lua_State *L, const char *hook) {
+  lua_getfield(L, 1, hook);
+  bool found = lua_isfunction(L, -1);
+  lua_pop(L, 1);
+  return found;
+}
+
+static int probe_body(lua_State *L) {
+  probe *p = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  neap__module_push(L, p->path, p->class_name, p->config_class_name);
+  if (!lua_isnil(L, 2)) neap__value_take(L, 2, p->schema, "schema");
+  p->removes = has(L, "delete");
+  p->lists = has(L, "list");
+  lua_getfield(L, 1, "version");
+  p->version = strdup(lua_isstring(L, -1) ? lua_tostring(L, -1) : "0");
+  return 0;
+}
+
+static void class_free(neap__lua_class *class) {
+  if (!class) return;
+  free(class->path);
+  free(class->class_name);
+  free(class->config_class_name);
+  free(class->version);
+  free(class->schema_json);
+  free(class);
+}
+
+static neap__lua_class *class_new(probe *p) {
+  neap__lua_class *class = calloc(1, sizeof(*class));
+  if (!class) return NULL;
+  const cJSON *schema = cJSON_GetObjectItemCaseSensitive(p->schema, "schema");
+  class->path = strdup(p->path);
+  class->class_name = strdup(p->class_name);
+  class->version = p->version;
+  p->version = NULL;
+  if (p->config_class_name) class->config_class_name = strdup(p->config_class_name);
+  if (schema) class->schema_json = cJSON_PrintUnformatted(schema);
+  if (!class->path || !class->class_name || !class->version || !class->config_class_name != !p->config_class_name ||
+      !class->schema_json != !schema) {
+    class_free(class);
+    return NULL;
+  }
+  neap__lua_adapter_table(&class->table, p->removes, p->lists);
+  class->table.name = class->class_name;
+  class->table.version = class->version;
+  class->table.schema_json = class->schema_json;
+  return class;
+}
+
+static bool same(const char *a, const char *b) {
+  return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* The members of a schema come in any order, for Lua's tables have none. */
+static bool same_schema(const char *a, const char *b) {
+  if (!a || !b) return a == b;
+  cJSON *x = cJSON_Parse(a), *y = cJSON_Parse(b);
+  bool equal = cJSON_Compare(x, y, true);
+  cJSON_Delete(x);
+  cJSON_Delete(y);
+  return equal;
+}
+
+static bool class_equal(const neap__lua_class *a, const neap__lua_class *b) {
+  return same(a->path, b->path) && same(a->class_name, b->class_name) &&
+         same(a->config_class_name, b->config_class_name) && same(a->version, b->version) &&
+         a->table.remove == b->table.remove && a->table.list == b->table.list &&
+         same_schema(a->schema_json, b->schema_json);
+}
+
+/* Keeps class, or frees it and returns the equal one that is there. */
+static const neap_adapter *class_keep(neap__lua_class *class) {
+  pthread_mutex_lock(&lock);
+  neap__lua_class *known = classes;
+  while (known && !class_equal(known, class)) known = known->next;
+  if (!known) {
+    class->next = classes;
+    classes = class;
+  }
+  pthread_mutex_unlock(&lock);
+  if (!known) return &class->table;
+  class_free(class);
+  return &known->table;
+}
+
+static int load(const char *path, const char *class_name, const char *config_class_name, const neap_adapter **out,
+                neap_error *err) {
+  probe p = {.path = path, .class_name = class_name, .config_class_name = config_class_name};
+  if (!class_name) return neap__fail(err, NEAP_EINVAL, "%s: 'class_name' is missing: which store of it?", path);
+  p.schema = cJSON_CreateObject();
+  if (!p.schema) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", path);
+  neap__vm vm;
+  neap__lua_class *class = NULL;
+  int rc = neap__vm_open(&vm, NULL, NULL, class_name, path, err);
+  if (rc != 0) goto out;
+  rc = neap__vm_call(&vm, "load", probe_body, &p, err);
+  neap__vm_close(&vm);
+  if (rc != 0) goto out;
+  class = class_new(&p);
+  if (class) {
+    *out = class_keep(class);
+  } else {
+    rc = neap__fail(err, NEAP_ENOMEM, "%s: out of memory", path);
+  }
+out:
+  free(p.version);
+  cJSON_Delete(p.schema);
+  return rc;
+}
+
+const neap__loader neap__lua_loader = {.suffix = ".lua", .load = load};

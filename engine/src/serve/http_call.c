@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve/http_call.c - reading and answering one request; see serve/http_call.h. */
+#include "serve/http_call.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- answering ------------------------------------------------------------------------------------------------ */
+
+void neap__http_reply(neap__http_call *call, unsigned status, const char *content_type, char *text) {
+  NEAP_ASSERT(call->text == NULL);
+  call->status = status;
+  call->content_type = content_type;
+  call->text = text;
+  call->text_bytes = text ? strlen(text) : 0;
+}
+
+void neap__http_reply_json(neap__http_call *call, unsigned status, cJSON *json) {
+  neap__http_reply(call, status, "application/json", cJSON_PrintUnformatted(json));
+  cJSON_Delete(json);
+}
+
+static void reply_member(neap__http_call *call, unsigned status, const char *member, const char *fmt, va_list args) {
+  char text[2048];
+  vsnprintf(text, sizeof(text), fmt, args);
+  cJSON *json = cJSON_CreateObject();
+  cJSON_AddStringToObject(json, member, text);
+  neap__http_reply_json(call, status, json);
+}
+
+void neap__http_reply_detail(neap__http_call *call, unsigned status, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  reply_member(call, status, "detail", fmt, args);
+  va_end(args);
+}
+
+void neap__http_reply_error(neap__http_call *call, unsigned status, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  reply_member(call, status, "error", fmt, args);
+  va_end(args);
+}
+
+void neap__http_reply_text(neap__http_call *call, unsigned status, const char *fmt, ...) {
+  va_list args;
+  char *text = NULL;
+  va_start(args, fmt);
+  if (vasprintf(&text, fmt, args) < 0) text = NULL;
+  va_end(args);
+  neap__http_reply(call, status, "text/plain; charset=utf-8", text);
+}
+
+/* --- reading -------------------------------------------------------------------------------------------------- */
+
+const char *neap__http_query(neap__http_call *call, const char *name) {
+  return MHD_lookup_connection_value(call->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool neap__http_body(neap__http_call *call, cJSON **out) {
+  neap__http_complaints complaints = {0};
+  const char *end = NULL;
+  *out = NULL;
+  if (call->body_bytes == 0) return true;
+  cJSON *json = cJSON_ParseWithLengthOpts(call->body, call->body_bytes + 1, &end, true);
+  if (!json) {
+    cJSON *loc = neap__http_loc("body", NULL);
+    cJSON_AddItemToArray(loc, cJSON_CreateNumber(end ? (double)(end - call->body) : 0));
+    neap__http_complain(&complaints, "json_invalid", "JSON decode error", NULL, loc);
+  } else if (!cJSON_IsObject(json)) {
+    neap__http_complain(&complaints, "model_attributes_type", "Input should be a valid dictionary", json,
+                   neap__http_loc("body", NULL));
+    cJSON_Delete(json);
+  } else {
+    *out = json;
+  }
+  return !neap__http_reply_complaints(call, &complaints);
+}
+
+cJSON *neap__http_loc(const char *first, const char *second) {
+  cJSON *loc = cJSON_CreateArray();
+  cJSON_AddItemToArray(loc, cJSON_CreateString(first));
+  if (second) cJSON_AddItemToArray(loc, cJSON_CreateString(second));
+  return loc;
+}
+
+void neap__http_complain(neap__http_complaints *complaints, const char *type, const char *msg, const cJSON *input,
+                         cJSON *loc) {
+  cJSON *complaint = cJSON_CreateObject();
+  cJSON_AddStringToObject(complaint, "type", type);
+  cJSON_AddItemToObject(complaint, "loc", loc);
+  cJSON_AddStringToObject(complaint, "msg", msg);
+  cJSON_AddItemToObject(complaint, "input", input ? cJSON_Duplicate(input, true) : cJSON_CreateObject());
+  if (!complaints->list) complaints->list = cJSON_CreateArray();
+  cJSON_AddItemToArray(complaints->list, complaint);
+}
+
+bool neap__http_reply_complaints(neap__http_call *call, neap__http_complaints *complaints) {
+  if (!complaints->list) return false;
+  cJSON *json = cJSON_CreateObject();
+  cJSON_AddItemToObject(json, "detail", complaints->list);
+  complaints->list = NULL;
+  neap__http_reply_json(call, 422, json);
+  return true;
+}
+
+/* --- building ------------------------------------------------------------------------------------------------- */
+
+void neap__http_json_u64(cJSON *object, const char *name, uint64_t value) {
+  char digits[24];
+  snprintf(digits, sizeof(digits), "%" PRIu64, value);
+  cJSON_AddItemToObject(object, name, cJSON_CreateRaw(digits));
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve/ops_lookup.c - what a scheduler asks: which prefix is here, keep it for my request, let go of it.
+ *
+ * A lookup leases every object of its answer to the request, before the answer is told; the leases end with the
+ * retrieves, with free_lookup_locks, or with the session. They belong to that request and to nobody else. */
+#include <math.h>
+#include <string.h>
+
+#include "serve/wire.h"
+
+/* Fills batch.keys with the objects of chunks first .. first+count-1, all shards of all live layouts of the model:
+ * [count][rows]. Two layouts under one name must both have a chunk, since any of their workers may ask for it. */
+static int matrix(neap__server *server, neap__text model, uint32_t world_size, uint32_t tenant,
+                  uint8_t (*hashes)[NEAP_HASH_BYTES], uint32_t count, uint32_t *rows) {
+  uint32_t spaces[NEAP_SPACES_MAX];
+  uint32_t space_count = neap__instances_spaces(&server->instances, model, world_size, spaces, NEAP_SPACES_MAX);
+  *rows = space_count * world_size;
+  if ((uint64_t)count * *rows > NEAP_KEYS_MAX) return NEAP_ELIMIT;
+  if (neap__batch_reserve(&server->batch, NEAP_MAX(count * *rows, *rows))) return NEAP_ENOMEM;
+  neap__key *key = server->batch.keys;
+  for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t r = 0; r < *rows; r++, key++) {
+      memcpy(key->hash, hashes[i], NEAP_HASH_BYTES);
+      key->space = spaces[r / world_size];
+      key->rank = neap__rank(world_size, r % world_size);
+      key->group = 0;
+      key->tenant = tenant;
+    }
+  }
+  for (uint32_t r = 0; r < *rows; r++)
+    server->batch.bytes[r] = neap__names_layout(server->engine->names, spaces[r / world_size])->bytes;
+  return 0;
+}
+
+/* Chunks of the prefix that L1 has at this moment, for the statistics of a lookup that also needs L2. */
+static uint32_t l1_prefix(neap__server *server, const neap__key *keys, uint32_t chunks, uint32_t rows) {
+  for (uint32_t i = 0; i < chunks * rows; i++) {
+    bool present;
+    neap__l1_contains(server->l1, 1, &keys[i], &present);
+    if (!present) return i / rows;
+  }
+  return chunks;
+}
+
+static int start_fetch(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
+                       neap_error *err) {
+  neap__fetch_request request = {
+      .chunks = chunks, .rows = session->rows, .keys = server->batch.keys, .row_bytes = server->batch.bytes,
+      .owner = {.kind = NEAP_OWNER_REQUEST, .request = (uint32_t)session->entry.id, .id = session->entry.id},
+      .readers = session->readers, .done = neap__bell_ring, .ctx = server->bell};
+  uint32_t hit;
+  memcpy(request.name, key->request_id.at, NEAP_MIN(key->request_id.bytes, sizeof(request.name) - 1));
+  atomic_fetch_add(&server->bell->users, 1);
+  int code = neap__fetch_start(server->engine->fetcher, &request, &session->fetch);
+  if (code) {
+    session->fetch = NULL;
+    neap__bell_drop(server->bell);
+    return neap__fail(err, code, "lookup could not start: %s", neap_strerror(code));
+  }
+  session->undelivered = true;
+  session->l1_chunks = chunks;
+  if (!neap__fetch_poll(session->fetch, &hit))
+    session->l1_chunks = l1_prefix(server, server->batch.keys, chunks, session->rows);
+  return 0;
+}
+
+/* What the key says about its request, for the next lookups of it. */
+static void note_key(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant) {
+  session->model = model;
+  session->world_size = key->world_size;
+  session->tenant = tenant;
+}
+
+static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *err) {
+  uint32_t chunks = (uint32_t)(NEAP_MIN(key->end, key->tokens.count) / server->chunk_tokens), tenant, space;
+  neap__prompt *prompt;
+  NEAP_COUNT(server, lookups, 1);
+  NEAP_COUNT(server, lookup_requested_tokens, (uint64_t)chunks * server->chunk_tokens);
+  bool known = neap__instances_spaces(&server->instances, key->model, key->world_size, &space, 1) > 0;
+  if (!known)
+    neap__complain(server, "No GPU context found for model %.*s with world size %u during lookup!",
+                   (int)key->model.bytes, key->model.at, key->world_size);
+  if (!known || chunks == 0 || neap__instances_gated(&server->instances, server->now_ns)) {
+    NEAP_COUNT(server, lookup_early_exit, 1);
+    return 0;
+  }
+  if (key->readers == 0) NEAP_LOG_DEBUG("num_kv_readers: is 0 or missing; one reader is assumed");
+  int code = neap__call_tenant(server, key, &tenant, err);
+  if (code) return code;
+  neap__session *session = neap__session_get(&server->sessions, key->request_id, server->now_ns);
+  if (!session) return neap__fail(err, NEAP_ELIMIT, "%u requests hold leases already", NEAP_SESSIONS_MAX);
+  code = neap__call_prompt(server, session, key, &prompt, err);
+  if (code) return code;
+  note_key(session, neap__names_model(server->engine->names, space), key, tenant);
+  session->readers = NEAP_MAX(key->readers, 1u);
+  code = matrix(server, key->model, key->world_size, tenant, prompt->hashes, chunks, &session->rows);
+  if (code) return neap__fail(err, code, "token_ids: %u chunks are more than one lookup may ask for", chunks);
+  return start_fetch(server, session, key, chunks, err);
+}
+
+int neap__op_lookup(neap__server *server, neap__call *call, neap_error *err) {
+  neap__ipc_key key;
+  uint64_t tp_size;
+  int code = neap__arg_key(call, 0, &key, err);
+  /* Also a lookup that cannot be read replaces the earlier one: its answer is 0 and nothing else. */
+  neap__session *session = neap__session_find(&server->sessions, key.request_id, server->now_ns);
+  if (session && (key.request_id.bytes > 0 || code == 0)) neap__session_reset(&server->sessions, session);
+  if (code == 0) code = neap__arg_int(call, 1, &tp_size, err);
+  return code ? code : lookup(server, &key, err);
+}
+
+/* --- results ---------------------------------------------------------------------------------------------------- */
+
+/* False while the lookup is running. */
+static bool collect(neap__server *server, neap__session *session) {
+  if (!session->fetch) return true;
+  if (!neap__session_collect(&server->sessions, session)) return false;
+  uint64_t l1 = NEAP_MIN(session->l1_chunks, session->hit_chunks), l2 = session->hit_chunks - l1;
+  NEAP_COUNT(server, lookup_hit_tokens, (uint64_t)session->hit_chunks * server->chunk_tokens);
+  NEAP_COUNT(server, lookup_hit_l1_tokens, l1 * server->chunk_tokens);
+  NEAP_COUNT(server, lookup_hit_l2_tokens, l2 * server->chunk_tokens);
+  NEAP_COUNT(server, lookup_hit_l1_keys, l1 * session->rows);
+  NEAP_COUNT(server, lookup_hit_l2_keys, l2 * session->rows);
+  NEAP_COUNT(server, chunks_loaded, l2);
+  return true;
+}
+
+/* Writes the result, which is told once; false while it is not known. */
+static bool write_result(neap__server *server, neap__session *session) {
+  if (session && !collect(server, session)) return false;
+  neap__write_uint(&server->out, session && session->undelivered ? session->hit_chunks : 0);
+  if (session) session->undelivered = false;
+  return true;
+}
+
+int neap__op_status(neap__server *server, neap__call *call, neap_error *err) {
+  neap__text request_id;
+  int code = neap__arg_text(call, 0, &request_id, err);
+  if (code) return code;
+  (void)write_result(server, neap__session_find(&server->sessions, request_id, server->now_ns));
+  return 0;
+}
+
+/* Keeps the request's frames until the lookup is final or the time is over. */
+static void defer(neap__server *server, neap__call *call, uint64_t session, uint64_t deadline_ns) {
+  neap__waiter *waiter = &server->waiters[server->waiter_count++];
+  zmq_msg_t *to[] = {&waiter->route, &waiter->uid, &waiter->op};
+  for (uint32_t i = 0; i < NEAP_ARRAY_LEN(to); i++) {
+    zmq_msg_init(to[i]);
+    zmq_msg_move(to[i], &call->parts[i]);
+  }
+  waiter->session = session;
+  waiter->deadline_ns = deadline_ns;
+  call->silent = true;
+  atomic_fetch_add(&server->bell->waiting, 1);
+}
+
+int neap__op_wait(neap__server *server, neap__call *call, neap_error *err) {
+  neap__text request_id;
+  neap__value timeout;
+  int code = neap__arg_text(call, 0, &request_id, err);
+  if (code) return code;
+  if (neap__read_value(&call->args[1], &timeout) || (timeout.kind != NEAP_KIND_FLOAT && timeout.kind != NEAP_KIND_UINT))
+    return neap__fail(err, NEAP_EINVAL, "timeout: expected a number of seconds");
+  double seconds = timeout.kind == NEAP_KIND_UINT ? (double)timeout.number : timeout.real;
+  if (isnan(seconds)) return neap__fail(err, NEAP_EINVAL, "timeout: is not a number");
+  neap__session *session = neap__session_find(&server->sessions, request_id, server->now_ns);
+  if (write_result(server, session) || seconds <= 0 || server->waiter_count == NEAP_WAITERS_MAX) return 0;
+  seconds = NEAP_MIN(seconds, 3600.0);
+  defer(server, call, session->entry.id, server->now_ns + (uint64_t)(seconds * 1e9));
+  /* The lookup may have ended before its bell knew of this waiter. */
+  (void)neap__waiters_serve(server);
+  return 0;
+}
+
+static void waiter_reply(neap__server *server, uint32_t i) {
+  neap__reply(server, &server->waiters[i].route, &server->waiters[i].uid, &server->waiters[i].op);
+  server->waiters[i] = server->waiters[--server->waiter_count];
+  atomic_fetch_sub(&server->bell->waiting, 1);
+}
+
+uint64_t neap__waiters_serve(neap__server *server) {
+  uint64_t next_ns = UINT64_MAX;
+  for (uint32_t i = server->waiter_count; i-- > 0;) {
+    neap__waiter *waiter = &server->waiters[i];
+    neap__writer_reset(&server->out);
+    neap__entry *entry = neap__table_find(&server->sessions.requests, waiter->session, 0);
+    if (write_result(server, (neap__session *)entry) || waiter->deadline_ns <= server->now_ns) waiter_reply(server, i);
+    else next_ns = NEAP_MIN(next_ns, waiter->deadline_ns);
+  }
+  return next_ns;
+}
+
+void neap__waiters_drop(neap__server *server) {
+  neap__writer_reset(&server->out);
+  for (uint32_t i = server->waiter_count; i-- > 0;) waiter_reply(server, i);
+}
+
+/* --- letting go ------------------------------------------------------------------------------------------------- */
+
+int neap__op_free(neap__server *server, neap__call *call, neap_error *err) {
+  neap__ipc_key key;
+  neap__prompt *prompt;
+  uint64_t tp_size;
+  uint32_t tenant, rows, ct = server->chunk_tokens;
+  int code = neap__arg_key(call, 0, &key, err);
+  if (code == 0) code = neap__arg_int(call, 1, &tp_size, err);
+  if (code) return code;
+  neap__session *session = neap__session_find(&server->sessions, key.request_id, server->now_ns);
+  if (!session || !collect(server, session)) return 0;
+  session->undelivered = false;
+  uint64_t first = key.start / ct + (key.start % ct != 0), last = NEAP_MIN(key.end, key.tokens.count) / ct;
+  if (!session->adopted) last = NEAP_MIN(last, session->hit_chunks);
+  if (first >= last || session->holds.live == 0) return 0;
+  code = neap__call_tenant(server, &key, &tenant, err);
+  if (code == 0) code = neap__call_prompt(server, session, &key, &prompt, err);
+  if (code) return code;
+  code = matrix(server, key.model, key.world_size, tenant, prompt->hashes + first, (uint32_t)(last - first), &rows);
+  if (code) return neap__fail(err, code, "token_ids: %s", neap_strerror(code));
+  for (uint32_t i = 0; i < (uint32_t)(last - first) * rows; i++) {
+    neap__held *held = neap__holds_find(&session->holds, &server->batch.keys[i]);
+    if (held) neap__holds_give(&session->holds, held, server->l1, NEAP_READERS_ALL);
+  }
+  return 0;
+}
+
+/* Touches the whole chunks of the request's last token list, the tail first, so that prefixes outlive their tails. */
+static void touch(neap__server *server, neap__session *session) {
+  uint32_t rows, chunks = NEAP_MIN(session->chunks, session->prompt.chunks);
+  if (!session->model || chunks == 0) return;
+  neap__text model = {.at = session->model, .bytes = (uint32_t)strlen(session->model)};
+  if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return;
+  uint32_t request = (uint32_t)session->entry.id;
+  neap__key *keys = server->batch.keys;
+  for (uint32_t i = 0; i < chunks * rows / 2; i++) {
+    neap__key swap = keys[i];
+    keys[i] = keys[chunks * rows - 1 - i];
+    keys[chunks * rows - 1 - i] = swap;
+  }
+  if (rows == 1) {
+    neap__l1_touch(server->l1, chunks, keys, chunks - 1, request);
+    return;
+  }
+  for (uint32_t i = 0; i < chunks * rows; i++) neap__l1_touch(server->l1, 1, &keys[i], chunks - 1 - i / rows, request);
+}
+
+int neap__op_end(neap__server *server, neap__call *call, neap_error *err) {
+  neap__text request_id;
+  int code = neap__arg_text(call, 0, &request_id, err);
+  if (code) return code;
+  neap__session *session = neap__session_find(&server->sessions, request_id, server->now_ns);
+  if (!session) return 0;
+  touch(server, session);
+  neap__session_end(&server->sessions, session);
+  return 0;
+}
