@@ -126,9 +126,9 @@ neap__lease neap__l1_staged(neap__l1 *l1, const neap__key *key, const neap__owne
 
 /* --- reading -------------------------------------------------------------------------------------------------- */
 
-/* Leases each resident object among keys to owner, readers times (brought into 1 .. 65535); leases[i] is
- * NEAP_NO_LEASE for a miss. With stop_at_miss the first miss ends the walk (the rest are NEAP_NO_LEASE). Returns how many were leased, or
- * NEAP_ELIMIT (no lease record free; nothing is held). */
+/* Leases each resident object among keys to owner, readers times (brought into 1 .. 65535); leases[i] is NEAP_NO_LEASE
+ * for a miss. With stop_at_miss the first miss ends the walk (the rest are NEAP_NO_LEASE). Returns how many were
+ * leased, or NEAP_ELIMIT (no lease record free; nothing is held). */
 int neap__l1_acquire(neap__l1 *l1, uint32_t count, const neap__key *keys, const neap__owner *owner, uint32_t readers,
                      bool stop_at_miss, neap__lease *leases);
 
