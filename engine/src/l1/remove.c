@@ -38,7 +38,8 @@ int64_t neap__l1_evict(neap__l1 *l1, uint32_t slot) {
 
 static bool movable(void *ctx, uint32_t slot) {
   neap__l1 *l1 = ctx;
-  return neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0;
+  uint32_t state = neap__slot_state(atomic_load(&l1->slots[slot].word));
+  return state == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0;
 }
 
 int neap__l1_evict_window(neap__l1 *l1, uint64_t bytes) {
