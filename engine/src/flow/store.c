@@ -108,9 +108,10 @@ static void batch_left(batch *b) {
   for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && b->everywhere);
   free(b);
   atomic_fetch_add(&st->completed, 1);
-  atomic_fetch_sub(&st->in_flight, 1);
+  /* Posted before the count falls: close frees st once it is 0 and what is posted has run. */
   if (!atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
   pthread_mutex_lock(&st->lock);
+  atomic_fetch_sub(&st->in_flight, 1);
   pthread_cond_broadcast(&st->idle);
   pthread_mutex_unlock(&st->lock);
 }
