@@ -33,6 +33,7 @@ struct neap__storer {
   pthread_cond_t idle;
   offered *head, **tail;
   bool closing;
+  bool left_open; /* by a close that ran out of patience: the last batch frees */
   neap__job job;
   atomic_bool posted;
   uint64_t refusal_logged_ns;
@@ -179,9 +180,13 @@ static batch *next_batch(neap__storer *st) {
   return NULL;
 }
 
-static void drain(neap__job *job) {
-  neap__storer *st = (neap__storer *)((char *)job - offsetof(neap__storer, job));
-  atomic_store(&st->posted, false);
+static void storer_free(neap__storer *st) {
+  pthread_mutex_destroy(&st->lock);
+  pthread_cond_destroy(&st->idle);
+  free(st);
+}
+
+static void submit_batches(neap__storer *st) {
   while (atomic_load(&st->in_flight) < BATCHES_IN_FLIGHT) {
     batch *b = next_batch(st);
     if (!b) return;
@@ -192,6 +197,17 @@ static void drain(neap__job *job) {
     for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
     batch_left(b);
   }
+}
+
+/* Runs after each offer and after each batch. */
+static void drain(neap__job *job) {
+  neap__storer *st = (neap__storer *)((char *)job - offsetof(neap__storer, job));
+  atomic_store(&st->posted, false);
+  submit_batches(st);
+  pthread_mutex_lock(&st->lock);
+  bool last = st->left_open && !atomic_load(&st->in_flight);
+  pthread_mutex_unlock(&st->lock);
+  if (last) storer_free(st);
 }
 
 /* --- open, close, look ---------------------------------------------------------------------------------------- */
@@ -216,6 +232,7 @@ static void nothing(void *arg) { (void)arg; }
 
 void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   if (!st) return;
+  neap__loop *loop = st->config.loop;
   uint64_t until = neap__now_ns() + grace_ms * 1000000u;
   struct timespec at = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
   pthread_mutex_lock(&st->lock);
@@ -233,15 +250,17 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
     finish_object(st, left, false);
     left = next;
   }
-  neap__loop_call(st->config.loop, nothing, NULL);
-  if (atomic_load(&st->in_flight)) {
-    NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned",
-                   atomic_load(&st->in_flight), (unsigned long long)grace_ms);
-    return; /* completions still refer to st */
+  pthread_mutex_lock(&st->lock);
+  uint32_t in_flight = atomic_load(&st->in_flight);
+  st->left_open = in_flight > 0;
+  pthread_mutex_unlock(&st->lock);
+  if (in_flight) { /* st may be gone already */
+    NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned", in_flight,
+                   (unsigned long long)grace_ms);
+    return;
   }
-  pthread_mutex_destroy(&st->lock);
-  pthread_cond_destroy(&st->idle);
-  free(st);
+  neap__loop_call(loop, nothing, NULL); /* what is posted has run */
+  storer_free(st);
 }
 
 void neap__storer_stats_get(neap__storer *st, neap__storer_stats *out) {
