@@ -18,12 +18,12 @@ typedef struct offered {
   neap__lease lease;
   neap__key key;
   uint64_t bytes;
+  bool missing; /* from some tier */
 } offered;
 
 typedef struct batch {
   neap__storer *storer;
   uint32_t count, tiers_left;
-  bool everywhere; /* every tier stored every object so far */
   offered *objects[BATCH_OBJECTS];
 } batch;
 
@@ -106,7 +106,7 @@ static void finish_object(neap__storer *st, offered *o, bool drop_l1) {
 static void batch_left(batch *b) {
   neap__storer *st = b->storer;
   if (--b->tiers_left) return;
-  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && b->everywhere);
+  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && !b->objects[i]->missing);
   free(b);
   atomic_fetch_add(&st->completed, 1);
   /* Posted before the count falls: close frees st once it is 0 and what is posted has run. */
@@ -121,12 +121,15 @@ static void stored(neap__task *task) {
   batch *b = task->ctx;
   uint32_t failed = 0;
   int reason = 0;
-  for (uint32_t i = 0; i < task->op.count; i++)
-    if (task->op.objects[i].result != 0) failed++, reason = task->op.objects[i].result;
+  for (uint32_t i = 0; i < task->op.count; i++) {
+    if (task->op.objects[i].result == 0) continue;
+    b->objects[i]->missing = true;
+    reason = task->op.objects[i].result;
+    failed++;
+  }
   atomic_fetch_add(&b->storer->completed_objects, task->op.count - failed);
   atomic_fetch_add(&b->storer->failed_objects, failed);
   if (!failed) return;
-  b->everywhere = false;
   NEAP_LOG_WARN("Store task to adapter %s failed for %u of %u keys: %s", neap__tier_config_of(task->tier)->name, failed,
                 task->op.count, neap_strerror(reason));
 }
@@ -137,10 +140,14 @@ static void let_go(neap__task *task) {
   batch_left(b);
 }
 
+static void skip_tier(batch *b) {
+  for (uint32_t i = 0; i < b->count; i++) b->objects[i]->missing = true;
+}
+
 static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
   if (!task) {
-    b->everywhere = false;
+    skip_tier(b);
     batch_left(b);
     return;
   }
@@ -161,7 +168,7 @@ static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   atomic_fetch_add(&st->submitted_objects, b->count);
   if (neap__tier_submit(tier, task, 0) == 0) return;
   atomic_fetch_add(&st->failed_objects, b->count);
-  b->everywhere = false;
+  skip_tier(b);
   let_go(task);
 }
 
@@ -191,7 +198,6 @@ static void submit_batches(neap__storer *st) {
     batch *b = next_batch(st);
     if (!b) return;
     b->storer = st;
-    b->everywhere = true;
     b->tiers_left = st->config.tier_count + 1; /* one for this function, so that b lives until all are submitted */
     atomic_fetch_add(&st->in_flight, 1);
     for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
