@@ -19,7 +19,7 @@ typedef struct quota {
 
 struct neap__evictor {
   neap__evictor_config config;
-  uint64_t pool_bytes;
+  uint64_t pool_bytes, align_bytes;
   neap__job job;
   atomic_bool posted;
   uint64_t logged_ns;
@@ -100,22 +100,38 @@ void neap__evictor_check(neap__evictor *ev) {
 
 /* --- on demand ------------------------------------------------------------------------------------------------ */
 
+/* What a reserve that failed was short of: bytes as L1 takes them. False if eviction cannot provide it. */
+static bool shortage(const neap__evictor *ev, uint32_t count, const uint64_t *bytes, const int *results,
+                     uint64_t *need, uint64_t *largest, uint32_t *objects) {
+  *need = *largest = *objects = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (results[i] == NEAP_ELIMIT) return false; /* there was room, but no lease */
+    if (results[i]) continue;
+    uint64_t rounded = (bytes[i] + ev->align_bytes - 1) / ev->align_bytes * ev->align_bytes;
+    *need += rounded;
+    *largest = NEAP_MAX(*largest, rounded);
+    ++*objects;
+  }
+  return *need <= ev->pool_bytes;
+}
+
+/* First what the policy would let go. If the room that made lies scattered, whole windows; for a single object that is
+ * all there is to try, several may each need their own. */
+static bool make_room(neap__evictor *ev, uint64_t need, uint64_t largest, bool single, uint32_t attempt) {
+  if (attempt == 0) return evict_some(ev, NEAP_SCOPE_ALL, need) > 0;
+  bool more = !single && evict_some(ev, NEAP_SCOPE_ALL, largest) > 0;
+  return neap__l1_evict_window(ev->config.l1, largest) == 0 || more;
+}
+
 int neap__evictor_reserve(neap__evictor *ev, uint32_t count, const neap__key *keys, const uint64_t *bytes,
                           uint32_t flags, const neap__owner *owner, neap__lease *leases, int *results) {
   for (uint32_t attempt = 0;; attempt++) {
     int rc = neap__l1_reserve(ev->config.l1, count, keys, bytes, flags, owner, leases, results);
     if (rc != NEAP_ENOSPC && rc != NEAP_ELIMIT) return rc;
-    uint64_t need = 0, largest = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      if (results[i]) continue;
-      need += bytes[i];
-      largest = NEAP_MAX(largest, bytes[i]);
-    }
-    /* First what the policy would let go; then, if the room that made lies scattered, whole windows. */
-    bool hopeless = need > ev->pool_bytes || attempt > count + 8;
-    bool progress = !hopeless && evict_some(ev, NEAP_SCOPE_ALL, attempt == 0 ? need : largest) > 0;
-    if (!hopeless && attempt > 0) progress |= neap__l1_evict_window(ev->config.l1, largest) == 0;
-    if (!progress) {
+    uint64_t need, largest;
+    uint32_t objects;
+    if (attempt > count + 8 || !shortage(ev, count, bytes, results, &need, &largest, &objects) ||
+        !make_room(ev, need, largest, objects == 1 && rc == NEAP_ENOSPC, attempt)) {
       atomic_fetch_add(&ev->failures, 1);
       return rc;
     }
@@ -180,9 +196,10 @@ int neap__evictor_open(const neap__evictor_config *config, neap__evictor **out) 
   if (!ev) return NEAP_ENOMEM;
   ev->config = *config;
   ev->job.run = pass;
-  neap__l1_stats stats;
-  neap__l1_stats_get(config->l1, &stats);
-  ev->pool_bytes = stats.pool_bytes;
+  neap_memory memory;
+  neap__l1_memory(config->l1, &memory);
+  ev->pool_bytes = memory.bytes;
+  ev->align_bytes = memory.align_bytes;
   pthread_mutex_init(&ev->quota_lock, NULL);
   *out = ev;
   return 0;
