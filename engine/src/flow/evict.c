@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * flow/evict.c - see evict.h. Passes run on the loop thread; making room for a writer runs on the writer's. Both use
- * evict_some, which is safe to run from several threads at once: the stream hands a victim to one of them. */
+ * evict_some, one batch of victims at a time. */
 #include "flow/evict.h"
 
 #include <pthread.h>
@@ -23,6 +23,8 @@ struct neap__evictor {
   neap__job job;
   atomic_bool posted;
   uint64_t logged_ns;
+  pthread_mutex_t victim_lock; /* from a proposal to what became of it: nobody finds none because others have them */
+  _Atomic uint64_t freed;
   pthread_mutex_t quota_lock;
   quota *quotas;
   _Atomic uint32_t quota_count;
@@ -43,18 +45,21 @@ static uint64_t evict_some(neap__evictor *ev, uint32_t scope, uint64_t want) {
   uint64_t freed = 0;
   uint32_t slots[BATCH], objects = neap__l1_objects(ev->config.l1);
   for (uint64_t proposals = 0; freed < want && proposals <= objects;) {
+    pthread_mutex_lock(&ev->victim_lock);
     uint32_t count = neap__stream_victims(ev->config.stream, scope, slots, victims_for(ev, want - freed, objects));
-    if (count == 0) break;
     proposals += count;
     for (uint32_t i = 0; i < count; i++) {
       int64_t bytes = neap__l1_evict(ev->config.l1, slots[i]);
       if (bytes > 0) {
         freed += (uint64_t)bytes;
+        atomic_fetch_add(&ev->freed, (uint64_t)bytes);
       } else if (bytes == NEAP_EBUSY) {
         neap__stream_keep(ev->config.stream, slots[i]);
         atomic_fetch_add(&ev->kept_proposals, 1);
       }
     }
+    pthread_mutex_unlock(&ev->victim_lock);
+    if (count == 0) break;
   }
   return freed;
 }
@@ -126,12 +131,14 @@ static bool make_room(neap__evictor *ev, uint64_t need, uint64_t largest, bool s
 int neap__evictor_reserve(neap__evictor *ev, uint32_t count, const neap__key *keys, const uint64_t *bytes,
                           uint32_t flags, const neap__owner *owner, neap__lease *leases, int *results) {
   for (uint32_t attempt = 0;; attempt++) {
+    uint64_t freed = atomic_load(&ev->freed);
     int rc = neap__l1_reserve(ev->config.l1, count, keys, bytes, flags, owner, leases, results);
     if (rc != NEAP_ENOSPC && rc != NEAP_ELIMIT) return rc;
     uint64_t need, largest;
     uint32_t objects;
     if (attempt > count + 8 || !shortage(ev, count, bytes, results, &need, &largest, &objects) ||
-        !make_room(ev, need, largest, objects == 1 && rc == NEAP_ENOSPC, attempt)) {
+        (!make_room(ev, need, largest, objects == 1 && rc == NEAP_ENOSPC, attempt) &&
+         atomic_load(&ev->freed) == freed)) { /* else another thread made room meanwhile */
       atomic_fetch_add(&ev->failures, 1);
       return rc;
     }
@@ -200,6 +207,7 @@ int neap__evictor_open(const neap__evictor_config *config, neap__evictor **out) 
   neap__l1_memory(config->l1, &memory);
   ev->pool_bytes = memory.bytes;
   ev->align_bytes = memory.align_bytes;
+  pthread_mutex_init(&ev->victim_lock, NULL);
   pthread_mutex_init(&ev->quota_lock, NULL);
   *out = ev;
   return 0;
@@ -210,6 +218,7 @@ static void nothing(void *arg) { (void)arg; }
 void neap__evictor_close(neap__evictor *ev) {
   if (!ev) return;
   neap__loop_call(ev->config.loop, nothing, NULL); /* a posted pass has run when this returns */
+  pthread_mutex_destroy(&ev->victim_lock);
   pthread_mutex_destroy(&ev->quota_lock);
   free(ev->quotas);
   free(ev);
