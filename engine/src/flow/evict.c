@@ -22,6 +22,7 @@ struct neap__evictor {
   uint64_t pool_bytes, align_bytes;
   neap__job job;
   atomic_bool posted;
+  bool closing; /* loop thread */
   uint64_t logged_ns;
   pthread_mutex_t victim_lock; /* from a proposal to what became of it: nobody finds none because others have them */
   _Atomic uint64_t freed;
@@ -95,7 +96,8 @@ static void pass(neap__job *job) {
     NEAP_LOG_INFO("L1 memory usage %.2f above watermark %.2f; triggering eviction.", usage, ev->config.watermark);
   }
   double share = NEAP_MIN(usage - ev->config.watermark + ev->config.ratio * 0.1, ev->config.ratio);
-  evict_some(ev, NEAP_SCOPE_ALL, (uint64_t)(share * (double)ev->pool_bytes));
+  uint64_t freed = evict_some(ev, NEAP_SCOPE_ALL, (uint64_t)(share * (double)ev->pool_bytes));
+  if (freed && !ev->closing) neap__evictor_check(ev); /* the next pass, after what else the loop has to do */
 }
 
 void neap__evictor_check(neap__evictor *ev) {
@@ -213,11 +215,13 @@ int neap__evictor_open(const neap__evictor_config *config, neap__evictor **out) 
   return 0;
 }
 
+static void begin_close(void *arg) { ((neap__evictor *)arg)->closing = true; }
 static void nothing(void *arg) { (void)arg; }
 
 void neap__evictor_close(neap__evictor *ev) {
   if (!ev) return;
-  neap__loop_call(ev->config.loop, nothing, NULL); /* a posted pass has run when this returns */
+  neap__loop_call(ev->config.loop, begin_close, ev); /* no pass posts another one */
+  neap__loop_call(ev->config.loop, nothing, NULL);   /* a posted pass has run when this returns */
   pthread_mutex_destroy(&ev->victim_lock);
   pthread_mutex_destroy(&ev->quota_lock);
   free(ev->quotas);
