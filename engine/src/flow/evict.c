@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * flow/evict.c - see evict.h. Passes run on the loop thread; making room for a writer runs on the writer's. Both use
- * evict_some, which is safe to run from several threads at once: the stream hands a victim to one of them. */
+ * evict_some, one batch of victims at a time. */
 #include "flow/evict.h"
 
 #include <pthread.h>
@@ -19,10 +19,13 @@ typedef struct quota {
 
 struct neap__evictor {
   neap__evictor_config config;
-  uint64_t pool_bytes;
+  uint64_t pool_bytes, align_bytes;
   neap__job job;
   atomic_bool posted;
+  bool closing; /* loop thread */
   uint64_t logged_ns;
+  pthread_mutex_t victim_lock; /* from a proposal to what became of it: nobody finds none because others have them */
+  _Atomic uint64_t freed;
   pthread_mutex_t quota_lock;
   quota *quotas;
   _Atomic uint32_t quota_count;
@@ -43,18 +46,21 @@ static uint64_t evict_some(neap__evictor *ev, uint32_t scope, uint64_t want) {
   uint64_t freed = 0;
   uint32_t slots[BATCH], objects = neap__l1_objects(ev->config.l1);
   for (uint64_t proposals = 0; freed < want && proposals <= objects;) {
+    pthread_mutex_lock(&ev->victim_lock);
     uint32_t count = neap__stream_victims(ev->config.stream, scope, slots, victims_for(ev, want - freed, objects));
-    if (count == 0) break;
     proposals += count;
     for (uint32_t i = 0; i < count; i++) {
       int64_t bytes = neap__l1_evict(ev->config.l1, slots[i]);
       if (bytes > 0) {
         freed += (uint64_t)bytes;
+        atomic_fetch_add(&ev->freed, (uint64_t)bytes);
       } else if (bytes == NEAP_EBUSY) {
         neap__stream_keep(ev->config.stream, slots[i]);
         atomic_fetch_add(&ev->kept_proposals, 1);
       }
     }
+    pthread_mutex_unlock(&ev->victim_lock);
+    if (count == 0) break;
   }
   return freed;
 }
@@ -90,7 +96,8 @@ static void pass(neap__job *job) {
     NEAP_LOG_INFO("L1 memory usage %.2f above watermark %.2f; triggering eviction.", usage, ev->config.watermark);
   }
   double share = NEAP_MIN(usage - ev->config.watermark + ev->config.ratio * 0.1, ev->config.ratio);
-  evict_some(ev, NEAP_SCOPE_ALL, (uint64_t)(share * (double)ev->pool_bytes));
+  uint64_t freed = evict_some(ev, NEAP_SCOPE_ALL, (uint64_t)(share * (double)ev->pool_bytes));
+  if (freed && !ev->closing) neap__evictor_check(ev); /* the next pass, after what else the loop has to do */
 }
 
 void neap__evictor_check(neap__evictor *ev) {
@@ -100,22 +107,40 @@ void neap__evictor_check(neap__evictor *ev) {
 
 /* --- on demand ------------------------------------------------------------------------------------------------ */
 
+/* What a reserve that failed was short of: bytes as L1 takes them. False if eviction cannot provide it. */
+static bool shortage(const neap__evictor *ev, uint32_t count, const uint64_t *bytes, const int *results,
+                     uint64_t *need, uint64_t *largest, uint32_t *objects) {
+  *need = *largest = *objects = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (results[i] == NEAP_ELIMIT) return false; /* there was room, but no lease */
+    if (results[i]) continue;
+    uint64_t rounded = (bytes[i] + ev->align_bytes - 1) / ev->align_bytes * ev->align_bytes;
+    *need += rounded;
+    *largest = NEAP_MAX(*largest, rounded);
+    ++*objects;
+  }
+  return *need <= ev->pool_bytes;
+}
+
+/* First what the policy would let go. If the room that made lies scattered, whole windows; for a single object that is
+ * all there is to try, several may each need their own. */
+static bool make_room(neap__evictor *ev, uint64_t need, uint64_t largest, bool single, uint32_t attempt) {
+  if (attempt == 0) return evict_some(ev, NEAP_SCOPE_ALL, need) > 0;
+  bool more = !single && evict_some(ev, NEAP_SCOPE_ALL, largest) > 0;
+  return neap__l1_evict_window(ev->config.l1, largest) == 0 || more;
+}
+
 int neap__evictor_reserve(neap__evictor *ev, uint32_t count, const neap__key *keys, const uint64_t *bytes,
                           uint32_t flags, const neap__owner *owner, neap__lease *leases, int *results) {
   for (uint32_t attempt = 0;; attempt++) {
+    uint64_t freed = atomic_load(&ev->freed);
     int rc = neap__l1_reserve(ev->config.l1, count, keys, bytes, flags, owner, leases, results);
     if (rc != NEAP_ENOSPC && rc != NEAP_ELIMIT) return rc;
-    uint64_t need = 0, largest = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      if (results[i]) continue;
-      need += bytes[i];
-      largest = NEAP_MAX(largest, bytes[i]);
-    }
-    /* First what the policy would let go; then, if the room that made lies scattered, whole windows. */
-    bool hopeless = need > ev->pool_bytes || attempt > count + 8;
-    bool progress = !hopeless && evict_some(ev, NEAP_SCOPE_ALL, attempt == 0 ? need : largest) > 0;
-    if (!hopeless && attempt > 0) progress |= neap__l1_evict_window(ev->config.l1, largest) == 0;
-    if (!progress) {
+    uint64_t need, largest;
+    uint32_t objects;
+    if (attempt > count + 8 || !shortage(ev, count, bytes, results, &need, &largest, &objects) ||
+        (!make_room(ev, need, largest, objects == 1 && rc == NEAP_ENOSPC, attempt) &&
+         atomic_load(&ev->freed) == freed)) { /* else another thread made room meanwhile */
       atomic_fetch_add(&ev->failures, 1);
       return rc;
     }
@@ -180,19 +205,24 @@ int neap__evictor_open(const neap__evictor_config *config, neap__evictor **out) 
   if (!ev) return NEAP_ENOMEM;
   ev->config = *config;
   ev->job.run = pass;
-  neap__l1_stats stats;
-  neap__l1_stats_get(config->l1, &stats);
-  ev->pool_bytes = stats.pool_bytes;
+  neap_memory memory;
+  neap__l1_memory(config->l1, &memory);
+  ev->pool_bytes = memory.bytes;
+  ev->align_bytes = memory.align_bytes;
+  pthread_mutex_init(&ev->victim_lock, NULL);
   pthread_mutex_init(&ev->quota_lock, NULL);
   *out = ev;
   return 0;
 }
 
+static void begin_close(void *arg) { ((neap__evictor *)arg)->closing = true; }
 static void nothing(void *arg) { (void)arg; }
 
 void neap__evictor_close(neap__evictor *ev) {
   if (!ev) return;
-  neap__loop_call(ev->config.loop, nothing, NULL); /* a posted pass has run when this returns */
+  neap__loop_call(ev->config.loop, begin_close, ev); /* no pass posts another one */
+  neap__loop_call(ev->config.loop, nothing, NULL);   /* a posted pass has run when this returns */
+  pthread_mutex_destroy(&ev->victim_lock);
   pthread_mutex_destroy(&ev->quota_lock);
   free(ev->quotas);
   free(ev);

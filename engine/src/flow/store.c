@@ -18,12 +18,12 @@ typedef struct offered {
   neap__lease lease;
   neap__key key;
   uint64_t bytes;
+  bool missing; /* from some tier */
 } offered;
 
 typedef struct batch {
   neap__storer *storer;
   uint32_t count, tiers_left;
-  bool everywhere; /* every tier stored every object so far */
   offered *objects[BATCH_OBJECTS];
 } batch;
 
@@ -33,6 +33,7 @@ struct neap__storer {
   pthread_cond_t idle;
   offered *head, **tail;
   bool closing;
+  bool left_open; /* by a close that ran out of patience: the last batch frees */
   neap__job job;
   atomic_bool posted;
   uint64_t refusal_logged_ns;
@@ -105,12 +106,13 @@ static void finish_object(neap__storer *st, offered *o, bool drop_l1) {
 static void batch_left(batch *b) {
   neap__storer *st = b->storer;
   if (--b->tiers_left) return;
-  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && b->everywhere);
+  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && !b->objects[i]->missing);
   free(b);
   atomic_fetch_add(&st->completed, 1);
-  atomic_fetch_sub(&st->in_flight, 1);
+  /* Posted before the count falls: close frees st once it is 0 and what is posted has run. */
   if (!atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
   pthread_mutex_lock(&st->lock);
+  atomic_fetch_sub(&st->in_flight, 1);
   pthread_cond_broadcast(&st->idle);
   pthread_mutex_unlock(&st->lock);
 }
@@ -119,12 +121,15 @@ static void stored(neap__task *task) {
   batch *b = task->ctx;
   uint32_t failed = 0;
   int reason = 0;
-  for (uint32_t i = 0; i < task->op.count; i++)
-    if (task->op.objects[i].result != 0) failed++, reason = task->op.objects[i].result;
+  for (uint32_t i = 0; i < task->op.count; i++) {
+    if (task->op.objects[i].result == 0) continue;
+    b->objects[i]->missing = true;
+    reason = task->op.objects[i].result;
+    failed++;
+  }
   atomic_fetch_add(&b->storer->completed_objects, task->op.count - failed);
   atomic_fetch_add(&b->storer->failed_objects, failed);
   if (!failed) return;
-  b->everywhere = false;
   NEAP_LOG_WARN("Store task to adapter %s failed for %u of %u keys: %s", neap__tier_config_of(task->tier)->name, failed,
                 task->op.count, neap_strerror(reason));
 }
@@ -135,10 +140,14 @@ static void let_go(neap__task *task) {
   batch_left(b);
 }
 
+static void skip_tier(batch *b) {
+  for (uint32_t i = 0; i < b->count; i++) b->objects[i]->missing = true;
+}
+
 static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
   if (!task) {
-    b->everywhere = false;
+    skip_tier(b);
     batch_left(b);
     return;
   }
@@ -159,7 +168,7 @@ static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   atomic_fetch_add(&st->submitted_objects, b->count);
   if (neap__tier_submit(tier, task, 0) == 0) return;
   atomic_fetch_add(&st->failed_objects, b->count);
-  b->everywhere = false;
+  skip_tier(b);
   let_go(task);
 }
 
@@ -178,19 +187,33 @@ static batch *next_batch(neap__storer *st) {
   return NULL;
 }
 
-static void drain(neap__job *job) {
-  neap__storer *st = (neap__storer *)((char *)job - offsetof(neap__storer, job));
-  atomic_store(&st->posted, false);
+static void storer_free(neap__storer *st) {
+  pthread_mutex_destroy(&st->lock);
+  pthread_cond_destroy(&st->idle);
+  free(st);
+}
+
+static void submit_batches(neap__storer *st) {
   while (atomic_load(&st->in_flight) < BATCHES_IN_FLIGHT) {
     batch *b = next_batch(st);
     if (!b) return;
     b->storer = st;
-    b->everywhere = true;
     b->tiers_left = st->config.tier_count + 1; /* one for this function, so that b lives until all are submitted */
     atomic_fetch_add(&st->in_flight, 1);
     for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
     batch_left(b);
   }
+}
+
+/* Runs after each offer and after each batch. */
+static void drain(neap__job *job) {
+  neap__storer *st = (neap__storer *)((char *)job - offsetof(neap__storer, job));
+  atomic_store(&st->posted, false);
+  submit_batches(st);
+  pthread_mutex_lock(&st->lock);
+  bool last = st->left_open && !atomic_load(&st->in_flight);
+  pthread_mutex_unlock(&st->lock);
+  if (last) storer_free(st);
 }
 
 /* --- open, close, look ---------------------------------------------------------------------------------------- */
@@ -215,6 +238,7 @@ static void nothing(void *arg) { (void)arg; }
 
 void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   if (!st) return;
+  neap__loop *loop = st->config.loop;
   uint64_t until = neap__now_ns() + grace_ms * 1000000u;
   struct timespec at = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
   pthread_mutex_lock(&st->lock);
@@ -232,15 +256,17 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
     finish_object(st, left, false);
     left = next;
   }
-  neap__loop_call(st->config.loop, nothing, NULL);
-  if (atomic_load(&st->in_flight)) {
-    NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned",
-                   atomic_load(&st->in_flight), (unsigned long long)grace_ms);
-    return; /* completions still refer to st */
+  pthread_mutex_lock(&st->lock);
+  uint32_t in_flight = atomic_load(&st->in_flight);
+  st->left_open = in_flight > 0;
+  pthread_mutex_unlock(&st->lock);
+  if (in_flight) { /* st may be gone already */
+    NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned", in_flight,
+                   (unsigned long long)grace_ms);
+    return;
   }
-  pthread_mutex_destroy(&st->lock);
-  pthread_cond_destroy(&st->idle);
-  free(st);
+  neap__loop_call(loop, nothing, NULL); /* what is posted has run */
+  storer_free(st);
 }
 
 void neap__storer_stats_get(neap__storer *st, neap__storer_stats *out) {

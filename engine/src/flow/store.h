@@ -22,7 +22,8 @@ typedef struct neap__storer_config {
 } neap__storer_config;
 
 int neap__storer_open(const neap__storer_config *config, neap__storer **out);
-/* Waits for stores in flight (at most grace_ms). Not on the loop thread. */
+/* Waits for what was offered, at most grace_ms; then lets go of what is queued, and the last of the stores in flight
+ * frees the storer. No offer may be under way. Before the tiers close. Not on the loop thread. */
 void neap__storer_close(neap__storer *storer, uint64_t grace_ms);
 
 /* Offers committed objects to L2. Any thread; never blocks. Without tiers it is a no-op. */
