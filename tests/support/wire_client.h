@@ -22,12 +22,9 @@
 #include "serve/server.h"
 #include "serve/writer.h"
 
-/* libzmq is not built with ThreadSanitizer, which then takes its atomics for races; and L1's check holds the lock of
- * every shard at once, more than the deadlock detector can count. */
+/* L1's check holds the lock of every shard at once, more than ThreadSanitizer's deadlock detector can count. */
 #if defined(__SANITIZE_THREAD__)
-NEAP_EXPORT const char *__tsan_default_suppressions(void);
 NEAP_EXPORT const char *__tsan_default_options(void);
-const char *__tsan_default_suppressions(void) { return "called_from_lib:libzmq.so\n"; }
 const char *__tsan_default_options(void) { return "detect_deadlocks=0"; }
 #endif
 
