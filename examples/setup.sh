@@ -28,7 +28,8 @@ libmicrohttpd-dev|pkg-config --exists libmicrohttpd'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
-xz-utils|command -v xz'
+xz-utils|command -v xz
+curl|command -v curl'
 
 missing() {
   local package probe

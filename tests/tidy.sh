@@ -6,13 +6,25 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 export LC_ALL=C.UTF-8
 
-if git rev-parse --git-dir >/dev/null 2>&1; then
-  list() {
-    git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done
-  }
-else
-  list() { find . -path ./build -prune -o -type f \( -false "${@/#/-o -name }" \) -print; }
-fi
+all_files() {
+  if git rev-parse --git-dir >/dev/null 2>&1; then
+    git ls-files --cached --others --exclude-standard
+  else
+    find . -path ./build -prune -o -type f -print | sed 's|^\./||'
+  fi
+}
+
+# list PATTERN...: the files that match one of them.
+list() {
+  local file pattern
+  all_files | while read -r file; do
+    for pattern; do
+      # shellcheck disable=SC2254  # a pattern is wanted
+      case $file in $pattern) [ -f "$file" ] && echo "$file" && break ;; esac
+    done
+  done
+}
+
 mapfile -t sources < <(list '*.c' '*.h' '*.lua' '*.sh' '*CMakeLists.txt')
 mapfile -t c_files < <(list '*.c' '*.h')
 mapfile -t lua_files < <(list '*.lua')
