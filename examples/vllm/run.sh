@@ -39,7 +39,9 @@ say "two prompts of 272 and 1200 tokens, twice each"
   done
 
 # answers NAME CACHED: what was answered to a prompt when that many of its tokens came from the cache.
-answers() { awk -v name="$1" -v cached="$2" '$1 == name && $2 == 200 && $4 == cached { $2 = $3 = $4 = ""; print }' "$logs/answers"; }
+answers() {
+  awk -v name="$1" -v cached="$2" '$1 == name && $2 == 200 && $4 == cached { $2 = $3 = $4 = ""; print }' "$logs/answers"
+}
 for pair in 1:272=256 2:1200=1024; do
   name=${pair%=*} hit=${pair#*=}
   cold=$(answers "$name" 0) warm=$(answers "$name" "$hit")

@@ -14,18 +14,16 @@
  *   ready     pings until the first answer
  * Prompts are numbers; every chunk carries its prompt's number in its tokens and at both ends of its bytes, so a wrong
  * chunk is noticed. Prints one flat JSON object; ends with 1 when anything was wrong. */
+#include "figures.h"
 #include "prompt.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 #include <zmq.h>
 
 enum { PING, MISS, HIT, STORE, RETRIEVE, MIXED, INSIST, READY, KINDS };
@@ -64,9 +62,7 @@ typedef struct client {
   journey *journeys;
   uint8_t *frame, *source;
   int64_t source_at, end_ns;
-  float *latencies_us; /* of journeys that ended inside the measured time, in order */
-  size_t done, room;
-  uint64_t bytes, hit_chunks, asked_chunks, refused, wrong;
+  figures figures;
 } client;
 
 static uint8_t *pool;
@@ -162,11 +158,7 @@ static void finish(client *c, journey *j) {
   j->op = IDLE;
   c->end_ns = now;
   if (to_ns && (now < from_ns || now >= to_ns)) return;
-  if (c->done == c->room) {
-    c->room = c->room ? 2 * c->room : 4096;
-    c->latencies_us = realloc(c->latencies_us, c->room * sizeof *c->latencies_us);
-  }
-  c->latencies_us[c->done++] = (float)(now - j->began_ns) / 1000;
+  figures_add_latency(&c->figures, (double)(now - j->began_ns) / 1000);
 }
 
 /* Copies a chunk between the pool and private memory, in the direction of the journey, and marks or checks it. */
@@ -183,9 +175,9 @@ static void copy(client *c, journey *j, const slot *s, bool in) {
   memcpy(in ? theirs : mine, in ? mine : theirs, bytes);
   memcpy(found, mine, 8);
   memcpy(found + 1, mine + bytes - 8, 8);
-  if (!in && options.verify && (found[0] != mark || found[1] != mark)) c->wrong++;
+  if (!in && options.verify && (found[0] != mark || found[1] != mark)) c->figures.wrong++;
   int64_t now = to_ns ? now_ns(CLOCK_MONOTONIC) : 0;
-  if (!to_ns || (now >= from_ns && now < to_ns)) c->bytes += bytes;
+  if (!to_ns || (now >= from_ns && now < to_ns)) c->figures.bytes += bytes;
 }
 
 static void read_slots(client *c, journey *j, reader *r) {
@@ -201,7 +193,7 @@ static void read_slots(client *c, journey *j, reader *r) {
       else skip(r);
     }
     if (length == (uint64_t)options.chunk_bytes && s->offset <= pool_bytes - length) j->slot_count++;
-    else c->wrong++;
+    else c->figures.wrong++;
   }
 }
 
@@ -227,8 +219,8 @@ static bool read_slots_reply(client *c, journey *j, reader *r) {
 
 static void looked_up(client *c, journey *j, uint64_t chunks) {
   j->hit = chunks > (uint64_t)options.chunks ? options.chunks : (int64_t)chunks;
-  c->hit_chunks += (uint64_t)j->hit;
-  c->asked_chunks += (uint64_t)options.chunks;
+  c->figures.hit_chunks += (uint64_t)j->hit;
+  c->figures.asked_chunks += (uint64_t)options.chunks;
   if (c->kind == MISS || (j->hit == 0 && c->kind != MIXED)) request(c, j, OP_END);
   else if (c->kind == HIT) request(c, j, OP_FREE);
   else request(c, j, j->hit ? OP_PREPARE_RETRIEVE : OP_PREPARE_STORE);
@@ -240,7 +232,7 @@ static void step(client *c, journey *j, reader r) {
   bool yes = r.end - r.at == 1 && *r.at == 0xc3;
   switch (j->op) {
   case OP_PING:
-    c->wrong += !yes;
+    c->figures.wrong += !yes;
     finish(c, j);
     return;
   case OP_LOOKUP: request(c, j, OP_STATUS); return;
@@ -249,15 +241,15 @@ static void step(client *c, journey *j, reader r) {
     else looked_up(c, j, get_uint(&r));
     return;
   case OP_PREPARE_STORE:
-    if (!read_slots_reply(c, j, &r)) c->wrong++;
+    if (!read_slots_reply(c, j, &r)) c->figures.wrong++;
     for (int i = 0; i < j->slot_count; i++) copy(c, j, &j->slots[i], true);
-    c->refused += (uint64_t)(options.chunks - j->from - j->slot_count);
+    c->figures.refused += (uint64_t)(options.chunks - j->from - j->slot_count);
     if (j->slot_count) request(c, j, OP_COMMIT_STORE);
     else if (c->kind == INSIST) sleep_then(j, OP_PREPARE_STORE);
     else request(c, j, OP_END);
     return;
   case OP_PREPARE_RETRIEVE:
-    if (!read_slots_reply(c, j, &r) || j->slot_count != j->hit) c->wrong++;
+    if (!read_slots_reply(c, j, &r) || j->slot_count != j->hit) c->figures.wrong++;
     for (int i = 0; i < j->slot_count; i++) copy(c, j, &j->slots[i], false);
     request(c, j, OP_COMMIT_RETRIEVE);
     return;
@@ -265,7 +257,7 @@ static void step(client *c, journey *j, reader r) {
     j->from = j->hit;
     request(c, j, c->kind == MIXED && j->hit < options.chunks ? OP_PREPARE_STORE : OP_END);
     return;
-  case OP_COMMIT_STORE: c->wrong += !yes; /* fall through */
+  case OP_COMMIT_STORE: c->figures.wrong += !yes; /* fall through */
   case OP_FREE: request(c, j, OP_END); return;
   default: finish(c, j);
   }
@@ -285,7 +277,7 @@ static bool receive(client *c, int flags, void (*take)(client *, journey *, read
   const uint8_t *bytes = zmq_msg_data(&frames[0]), *payload = count == 3 ? zmq_msg_data(&frames[2]) : bytes;
   uint64_t uid = get_uint(&(reader){bytes, bytes + zmq_msg_size(&frames[0])});
   journey *j = &c->journeys[uid % (uint64_t)options.depth];
-  if (more || count < 2 || j->uid != uid || j->op < 0) c->wrong++;
+  if (more || count < 2 || j->uid != uid || j->op < 0) c->figures.wrong++;
   else take(c, j, (reader){payload, payload + (count == 3 ? zmq_msg_size(&frames[2]) : 0)});
   while (count--) zmq_msg_close(&frames[count]);
   return true;
@@ -366,7 +358,7 @@ static void *client_main(void *context) {
   int64_t first = options.first < 0 ? 0 : options.first;
   c->next = (uint64_t)(first + options.count * c->index / options.clients);
   c->last = (uint64_t)(first + options.count * (c->index + 1) / options.clients);
-  c->done = c->bytes = c->refused = c->hit_chunks = c->asked_chunks = 0;
+  figures_reset(&c->figures);
   pthread_barrier_wait(&barrier); /* ready */
   pthread_barrier_wait(&barrier); /* the time is set */
   run(c);
@@ -375,59 +367,15 @@ static void *client_main(void *context) {
   return NULL;
 }
 
-static double cpu_seconds(int64_t pid) {
-  char path[64], line[1024];
-  unsigned long user = 0, system = 0;
-  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-  FILE *file = pid ? fopen(path, "r") : NULL;
-  if (!file) return 0;
-  const char *rest = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-  if (rest) sscanf(rest + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-  fclose(file);
-  return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static int ascending(const void *a, const void *b) {
-  float x = *(const float *)a, y = *(const float *)b;
-  return (x > y) - (x < y);
-}
-
 /* Adds the clients up and prints them; true if all was right. */
 static bool report(client *clients, double seconds, double cpu) {
-  client sum = {0};
-  for (int i = 0; i < options.clients; i++) sum.room += clients[i].done;
-  float *all = malloc((sum.room + 1) * sizeof *all), hundredth[10] = {0}, first = 0;
-  for (int i = 0; i < options.clients; i++) {
-    client *c = &clients[i];
-    if (c->done) memcpy(all + sum.done, c->latencies_us, c->done * sizeof *all);
-    sum.done += c->done;
-    sum.bytes += c->bytes;
-    sum.refused += c->refused;
-    sum.wrong += c->wrong;
-    sum.hit_chunks += c->hit_chunks;
-    sum.asked_chunks += c->asked_chunks;
-  }
-  if (sum.done >= 105) {
-    first = all[0];
-    memcpy(hundredth, all + 95, sizeof hundredth);
-    qsort(hundredth, 10, sizeof *hundredth, ascending);
-  }
-  qsort(all, sum.done, sizeof *all, ascending);
-  size_t n = sum.done ? sum.done : 1, slow = 0;
-  if (!sum.done) all[0] = 0;
-  while (slow < sum.done && all[sum.done - 1 - slow] > 10000) slow++;
+  figures sum = {0};
+  for (int i = 0; i < options.clients; i++) figures_add(&sum, &clients[i].figures);
   printf("{\"kind\":\"%s\",\"clients\":%lld,\"depth\":%lld,\"chunks\":%lld,\"chunk_bytes\":%lld,",
          kinds[kind_asked], (long long)options.clients, (long long)options.depth, (long long)options.chunks,
          (long long)options.chunk_bytes);
-  printf("\"seconds\":%.3f,\"requests\":%zu,\"per_s\":%.1f,\"gb_s\":%.4f,", seconds, sum.done,
-         (double)sum.done / seconds, (double)sum.bytes / seconds / 1e9);
-  printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"over_10ms\":%zu,", (double)all[n / 2],
-         (double)all[n - 1 - n / 100], (double)all[n - 1], slow);
-  printf("\"first_us\":%.1f,\"hundredth_us\":%.1f,\"hit_ratio\":%.4f,", (double)first, (double)hundredth[5],
-         (double)sum.hit_chunks / (double)(sum.asked_chunks ? sum.asked_chunks : 1));
-  printf("\"refused\":%llu,\"wrong\":%llu,", (unsigned long long)sum.refused, (unsigned long long)sum.wrong);
-  printf("\"server_cpu_ms_per_1000\":%.3f}\n", cpu * 1e6 / (double)n);
-  free(all);
+  figures_print(&sum, seconds, cpu);
+  puts("}");
   return sum.wrong == 0;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * What l1.h promises, sentence by sentence, on one thread and a private pool. */
+#include <sys/mman.h>
+
 #include "unit/l1_fixture.h"
 
 /* --- writing -------------------------------------------------------------------------------------------------- */
@@ -552,6 +554,33 @@ static void the_pool_can_be_touched_in_the_background(void **state) {
   finish_units(l1);
 }
 
+static size_t own_shared_resident_bytes(void) {
+  unsigned long kib = 0;
+  char line[256];
+  FILE *file = fopen("/proc/self/status", "r");
+  assert_non_null(file);
+  while (fgets(line, sizeof line, file) && sscanf(line, "RssShmem: %lu kB", &kib) != 1) {}
+  fclose(file);
+  return kib * 1024;
+}
+
+static void a_pool_touched_in_the_background_is_there_but_not_mapped_into_this_process(void **state) {
+  (void)state;
+  enum { UNITS = 4096 };
+  unsigned char resident[UNITS];
+  size_t before = own_shared_resident_bytes();
+  neap__l1_config config = fixture_config(UNITS, 0);
+  config.prefault = true;
+  neap__l1 *l1 = fixture_open(&config, NULL);
+  while (fixture_stats(l1).prefaulted_bytes < config.pool_bytes) {}
+  neap_memory memory;
+  neap__l1_memory(l1, &memory);
+  assert_int_equal(mincore(memory.base, memory.bytes, resident), 0);
+  for (size_t i = 0; i < UNITS; i++) assert_true(resident[i] & 1);
+  assert_true(own_shared_resident_bytes() < before + config.pool_bytes / 4);
+  finish_units(l1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(staged_objects_are_invisible_until_their_commit),
@@ -578,6 +607,7 @@ int main(void) {
       cmocka_unit_test(residents_are_listed_until_the_visitor_has_enough),
       cmocka_unit_test(a_configuration_out_of_range_is_refused_by_name),
       cmocka_unit_test(the_pool_can_be_touched_in_the_background),
+      cmocka_unit_test(a_pool_touched_in_the_background_is_there_but_not_mapped_into_this_process),
   };
   return cmocka_run_group_tests_name("l1", tests, NULL, NULL);
 }
