@@ -11,8 +11,7 @@
 
 #define WORKERS 4u
 #define WORK_QUEUE 65536u
-#define STORE_GRACE_MS 10000u
-#define TIER_GRACE_MS 10000u
+#define GRACE_MS 10000u
 #define PREFETCHES 8u
 
 static int open_l1(neap__engine *e, neap_error *err) {
@@ -93,18 +92,34 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   return 0;
 }
 
+/* All tiers share one grace, however many there are. False if an adapter was left open. */
+static bool close_tiers(neap__engine *e, uint64_t grace_ms) {
+  bool all = true;
+  uint64_t until = neap__now_ns() + grace_ms * 1000000u;
+  for (uint32_t i = 0; i < e->tier_count; i++) {
+    uint64_t now = neap__now_ns();
+    all &= neap__tier_close(e->tiers[i], now < until ? (until - now) / 1000000u : 0);
+    neap__tier_config_free(&e->tier_configs[i]);
+  }
+  return all;
+}
+
 /* Stores first (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight; only then may
  * the memory go that adapters were given. */
 void neap__engine_close(neap__engine *e, bool keep_l1) {
   if (!e) return;
-  neap__storer_close(e->storer, STORE_GRACE_MS);
+  uint64_t grace_ms = e->config.close_grace_ms ? e->config.close_grace_ms : GRACE_MS;
+  neap__storer_close(e->storer, grace_ms);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
-  for (uint32_t i = 0; i < e->tier_count; i++) {
-    neap__tier_close(e->tiers[i], TIER_GRACE_MS);
-    neap__tier_config_free(&e->tier_configs[i]);
-  }
+  bool all_closed = close_tiers(e, grace_ms);
   neap__fetcher_close(e->fetcher);
   neap__evictor_close(e->evictor);
+  if (!all_closed) {
+    NEAP_LOG_ERROR("an adapter was left open; L1 stays mapped and the worker threads stay until the process ends");
+    neap__l1_leave(e->l1, keep_l1);
+    free(e);
+    return;
+  }
   if (e->pool) neap__pool_close(e->pool);
   if (e->loop) neap__loop_close(e->loop);
   neap__l1_close(e->l1, keep_l1);
