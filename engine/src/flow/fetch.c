@@ -6,8 +6,8 @@
  *        \--> waiting --> lookup (every tier, what L1 lacks) --> plan (fold) --> load --> final
  *                              loop thread; the deadline makes any of these final
  *
- * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each of
- * them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
+ * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each
+ * of them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
  * cell = chunk * rows + row. */
 #include "flow/fetch.h"
 
