@@ -39,7 +39,7 @@ free_port() {
 }
 
 install_missing "$build_needs"
-build build -DCMAKE_BUILD_TYPE=Release || exit 1
+build build || exit 1
 
 port=$(free_port) http_port=$(free_port)
 say "starting neap server on port $port, HTTP on $http_port"

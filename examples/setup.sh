@@ -59,13 +59,19 @@ install_missing() {
   rm -f "$log"
 }
 
+# configure DIR CMAKE-ARGUMENTS...: once, unless there are arguments. A second configuration would build everything
+# anew, for CMake 3.25 then writes the flags that come from pkg-config in another order.
+configure() {
+  [ "$#" = 1 ] && [ -f "$1/build.ninja" ] && return
+  cmake -S . -B "$1" -G Ninja "${@:2}"
+}
+
 # build DIR CMAKE-ARGUMENTS...: configures and builds; prints the log only when it fails.
 build() {
   local dir=$1 log=$1/build.log started=$SECONDS
-  shift
   mkdir -p "$dir"
   say "building $dir, a minute or two the first time (log: $log)"
-  if ! { cmake -S . -B "$dir" -G Ninja "$@" && cmake --build "$dir" -j "$(jobs)"; } >"$log" 2>&1; then
+  if ! { configure "$@" && cmake --build "$dir" -j "$(jobs)"; } >"$log" 2>&1; then
     grep -E -A 4 -m 12 'error:|undefined reference|CMake Error' "$log" >&2 || tail -n 40 "$log" >&2
     complain "building $dir failed; all of it is in $log"
     return 1

@@ -57,7 +57,7 @@ suite() {
 
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
-export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer: every test"
 if build build/asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNEAP_SANITIZE=address -DNEAP_TESTS=ON; then
@@ -74,7 +74,7 @@ else
 fi
 
 say "release, warnings are errors"
-check "the release build" build build -DCMAKE_BUILD_TYPE=Release -DNEAP_WERROR=ON
+check "the release build" build build -DNEAP_WERROR=ON
 check "examples/quickstart.sh" examples/quickstart.sh
 
 skips=''

@@ -55,7 +55,8 @@ static void add_plugins(neap__dirs *dirs, const char *base, const char *below) {
   int n = snprintf(path, sizeof(path), "%s/%s", base, below);
   size_t used = strlen(dirs->plugins);
   if (n <= 0 || used + (size_t)n + 2 > sizeof(dirs->plugins) || !is_dir(path)) return;
-  snprintf(dirs->plugins + used, sizeof(dirs->plugins) - used, "%s%s", used ? ":" : "", path);
+  if (used) dirs->plugins[used++] = ':';
+  memcpy(dirs->plugins + used, path, (size_t)n + 1);
 }
 
 void neap__dirs_find(neap__dirs *dirs) {

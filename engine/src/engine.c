@@ -9,7 +9,7 @@
 
 #include "script/script.h"
 
-#define WORKERS 4u
+#define WORKERS 16u /* they wait for disks more than they compute: this is how deep reads go */
 #define WORK_QUEUE 65536u
 #define GRACE_MS 10000u
 #define PREFETCHES 8u

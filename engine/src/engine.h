@@ -24,7 +24,7 @@ typedef struct neap__engine_config {
   bool skip_l1, retain;
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
-  uint32_t workers;        /* threads of the pool, 0 = 4 */
+  uint32_t workers;        /* threads of the pool, 0 = 16 */
   uint64_t close_grace_ms; /* how long close waits for stores, and then for all tiers; 0 = 10 s */
 } neap__engine_config;
 

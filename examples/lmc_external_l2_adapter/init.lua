@@ -28,9 +28,14 @@ local function pyfloat(x)
   end
 end
 
--- Takes the time that moving so many bytes would take. Other operations go on meanwhile.
+-- Takes the time that moving so many bytes over one link takes, behind the transfers before it. Other operations go on
+-- meanwhile. Less than a millisecond, which timers cannot tell, is left to the next transfer to wait for.
 local function transfer(self, bytes)
-  neap.sleep(bytes / self.bytes_per_s)
+  self.link_free_at = math.max(self.link_free_at, neap.now()) + bytes / self.bytes_per_s
+  local wait = self.link_free_at - neap.now()
+  if wait >= 0.001 then
+    neap.sleep(wait)
+  end
 end
 
 local function drop(self, id)
@@ -66,7 +71,7 @@ M.InMemoryL2Adapter = neap.adapter {
 
   open = function(self, params)
     self.capacity = math.floor(params.max_size_gb * GIB)
-    self.bytes_per_s = params.mock_bandwidth_gb * GIB
+    self.bytes_per_s, self.link_free_at = params.mock_bandwidth_gb * GIB, 0
     self.objects, self.order = {}, {}
     self.oldest, self.newest = 1, 0
     self.used, self.count, self.evicted = 0, 0, 0

@@ -28,6 +28,8 @@ const char *zmq_strerror(int code);
 -- The plain name is there with the development package only.
 local found, lib = pcall(ffi.load, 'zmq')
 if not found then lib = ffi.load 'libzmq.so.5' end
+-- Kept until the process ends: a collected handle would unload the library below the threads of an open context.
+debug.getregistry()['neap.examples.zmq'] = lib
 
 local DEALER, LINGER, RECONNECT_IVL, SNDHWM, RCVHWM, SNDMORE, POLLIN, EINTR = 5, 17, 18, 23, 24, 2, 1, 4
 

@@ -17,20 +17,18 @@ local PROMPTS, CHUNKS_MAX, CHUNK = 40, 5, workload.CHUNK
 local ANSWER_S, KILL_WITHIN_MS = 30, 60
 
 describe('a server killed at random moments under two workers', function()
-  local directory, running, workers, restarts, committed, random
+  local running, workers, restarts, committed, random
 
   before_each(function()
-    directory = server.directory()
-    running = server.start { directory = directory, l1_size_gb = 0.0625 }
+    running = server.start { l1_size_gb = 0.0625 }
     restarts, committed = 0, {}
     math.randomseed(SEED)
     random = math.random
   end)
 
   after_each(function()
-    running:kill()
-    for _, name in ipairs(running:segments()) do os.remove('/dev/shm/' .. name) end
-    server.remove(directory)
+    if running then running:discard() end
+    running = nil
   end)
 
   -- Now and then the next server is killed as well, while it takes the pool over.

@@ -34,9 +34,9 @@ describe('the recorded conversation of', function()
   end)
 
   after_each(function()
-    player:close()
-    running:kill()
-    server.remove(directory)
+    if running then running:discard() end
+    if player then player:close() end
+    running, player = nil, nil
   end)
 
   local function play(...)

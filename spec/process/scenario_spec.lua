@@ -16,11 +16,11 @@ describe('the server', function()
 
   -- Starts a server that must refuse to run, and returns what it said.
   local function refused(options)
-    options.directory = options.directory or directory
     local other = server.launch(options)
-    local status = other:wait()
-    assert.is_true(status > 0, 'ended with ' .. status .. ' instead of an error code:\n' .. other:output())
-    return other:output()
+    local status, said = other:wait(), other:output()
+    server.remove(other.options.directory)
+    assert.is_true(status > 0, 'ended with ' .. status .. ' instead of an error code:\n' .. said)
+    return said
   end
 
   before_each(function()
@@ -29,9 +29,7 @@ describe('the server', function()
   end)
 
   after_each(function()
-    if running then running:kill() end
-    for _, name in ipairs(running and running:segments() or {}) do os.remove('/dev/shm/' .. name) end
-    server.remove(directory)
+    if running then running:discard() else server.remove(directory) end
   end)
 
   it('stores the first prompt, hits it the second time, and gets it back from L2 after a clear', function()
@@ -130,9 +128,7 @@ describe('the server', function()
     start {}
     local load = workload.new(running)
     load:store(8, 600)
-    local other = server.directory()
-    local said = refused { directory = other, shm = running.shm }
-    server.remove(other)
+    local said = refused { shm = running.shm }
     assert.truthy(said:find(running.shm, 1, true), 'the name is missing in:\n' .. said)
     assert.equal(2, load:hit_and_verify(8, 600))
     load:close()

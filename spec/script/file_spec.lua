@@ -142,9 +142,10 @@ describe('neap.file', function()
       collectgarbage()
       return false]] }
     local store = adapter:submit('store', { { key = hook.key(1), data = 'x' } })
-    while not store:ended() do
+    driver.eventually(function()
       assert.equals('NEAP_ENOENT', (adapter:lookup(hook.key(1))))
-    end
+      return store:ended()
+    end)
     assert.equals('NEAP_OK', store:wait():result())
     adapter:close()
   end)
@@ -178,9 +179,10 @@ describe('neap.file', function()
       report = why
       error(why, 0)]] }
     local op = adapter:submit('store', { { key = hook.key(1), data = data } })
-    while adapter:lookup(hook.key(1)) ~= 'NEAP_OK' do
+    driver.eventually(function()
       assert.is_false(op:ended())
-    end
+      return adapter:lookup(hook.key(1)) == 'NEAP_OK'
+    end)
     op:cancel()
     assert.equals('NEAP_ECANCELED', op:wait():result())
     assert.matches('neap: operation canceled', adapter:status())

@@ -51,6 +51,14 @@ function M.key(n, salt)
   return ('demo/tiny@01000100@0@%064x%s'):format(n, salt and '@' .. salt or '')
 end
 
+--- Asks until the answer is true; raises after half a minute.
+function M.eventually(condition)
+  local give_up = os.time() + 30
+  while not condition() do
+    assert(os.time() < give_up, 'waited for 30 s')
+  end
+end
+
 --- How long a VM may be inside before the watchdog reports it.
 function M.watchdog(limit_ms)
   lib.test_driver_watchdog(limit_ms)

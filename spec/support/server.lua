@@ -60,6 +60,7 @@ function M.eventually(seconds, check)
 end
 
 ---A port that was free a moment ago.
+---@return integer
 local function free_port()
   local fd = C.socket(2, 1, 0)
   local address = ffi.new('struct neap_sockaddr', { family = 2, address = 0x0100007f })
@@ -139,7 +140,7 @@ local Server = {}
 Server.__index = Server
 
 ---@class ServerOptions
----@field directory string for the log
+---@field directory? string for the log, a fresh one by default; discard removes it
 ---@field shm? string name of the pool, a fresh one by default
 ---@field l1_size_gb? number
 ---@field l2? string[] adapters, as JSON
@@ -151,6 +152,7 @@ Server.__index = Server
 ---@return Server
 function M.launch(options)
   local self = setmetatable({ options = options, shm = options.shm or M.shm_name() }, Server)
+  options.directory = options.directory or M.directory()
   self.port, self.http_port = free_port(), free_port()
   self.endpoint = 'tcp://127.0.0.1:' .. self.port
   self.log = options.directory .. '/server.log'
@@ -212,7 +214,9 @@ function Server:await()
   probe:close()
   if not ready or self.status then
     self:kill()
-    error(('the server did not come up (status %s):\n%s'):format(tostring(self.status), self:output()), 3)
+    local said = self:output()
+    self:discard()
+    error(('the server did not come up (status %s):\n%s'):format(tostring(self.status), said), 3)
   end
 end
 
@@ -222,6 +226,13 @@ function Server:signal(number) C.kill(self.pid, number) end
 function Server:kill()
   if self:alive() then self:signal(SIGKILL) end
   return self:wait()
+end
+
+---kill -9, and nothing of it is left: neither shared memory nor the directory.
+function Server:discard()
+  self:kill()
+  for _, name in ipairs(self:segments()) do os.remove('/dev/shm/' .. name) end
+  M.remove(self.options.directory)
 end
 
 ---Sends SIGKILL `ms` milliseconds from now, while the caller goes on.

@@ -2,8 +2,8 @@
  *
  * bench/load.c - a load generator for the multiprocess protocol, engine-driven with shared memory.
  *
- * A client is a thread with one DEALER socket and `depth` journeys in flight; a journey is what one vLLM request does to
- * the server:
+ * A client is a thread with one DEALER socket and `depth` journeys in flight, each what one vLLM request does to the
+ * server:
  *   ping      one ping
  *   miss      lookup, status, end                          of prompts that nobody stored
  *   hit       lookup, status, free, end                    of stored ones
@@ -13,11 +13,10 @@
  *   insist    store, again and again until there is room
  *   ready     pings until the first answer
  * Prompts are numbers; every chunk carries its prompt's number in its tokens and at both ends of its bytes, so a wrong
- * chunk is noticed. Prints one flat JSON object; ends with 1 when anything was wrong. Not a client for anything else. */
-#include "wire.h"
+ * chunk is noticed. Prints one flat JSON object; ends with 1 when anything was wrong. */
+#include "prompt.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,26 +30,28 @@
 
 enum { PING, MISS, HIT, STORE, RETRIEVE, MIXED, INSIST, READY, KINDS };
 static const char *const kinds[KINDS] = {"ping", "miss", "hit", "store", "retrieve", "mixed", "insist", "ready"};
-enum { IDLE = -1, ASLEEP = -2, POLL_NS = 500000, REPLY_S = 30, MAX_CHUNKS = 1024, SOURCE_BYTES = 32 << 20 };
+enum { IDLE = -1, ASLEEP = -2, POLL_NS = 500000, REPLY_S = 30, SOURCE_BYTES = 32 << 20 };
 
+static const char *endpoint = "tcp://127.0.0.1:5555";
+static int kind_asked;
 static struct {
-  const char *endpoint, *label;
-  int kind, clients, depth, chunks, verify, populate;
-  int64_t chunk_bytes, first, prompts, count, since_ns;
-  double seconds, warmup;
-  int pid;
-} options = {.endpoint = "tcp://127.0.0.1:5555", .label = "", .clients = 1, .depth = 1, .chunks = 4, .verify = 1,
-             .chunk_bytes = 65536, .seconds = 2, .warmup = 0.3};
+  int64_t clients, depth, chunks, chunk_bytes; /* chunks of a prompt */
+  int64_t prompts;                             /* known ones; stored before the measurement unless `first` is given */
+  int64_t count, first;                        /* a counted run: prompts first .. first + count - 1, once each */
+  int64_t warmup_ms, ms;                       /* a timed run */
+  int64_t verify, populate, pid, since_ns;     /* pid: of the server; since_ns: when it was started, for `ready` */
+} options = {.clients = 1, .depth = 1, .chunks = 4, .chunk_bytes = 65536, .first = -1, .warmup_ms = 300, .ms = 2000,
+             .verify = 1};
 
 typedef struct slot {
   uint64_t offset, chunk; /* chunk: of the prompt */
 } slot;
 
 typedef struct journey {
-  int op, from, hit, slot_count; /* op: awaited, or IDLE, or ASLEEP until wake_ns and then again `again` */
-  int again;
-  uint64_t uid, prompt;
-  char request_id[48];
+  int op, again; /* op: awaited, or IDLE, or ASLEEP until wake_ns and then again `again` */
+  prompt prompt;
+  int64_t from, hit, slot_count; /* chunks */
+  uint64_t uid;
   int64_t began_ns, sent_ns, wake_ns;
   slot slots[MAX_CHUNKS];
 } journey;
@@ -70,7 +71,6 @@ typedef struct client {
 
 static uint8_t *pool;
 static uint64_t pool_bytes;
-static uint8_t *token_frames; /* the tokens of MAX_CHUNKS chunks, encoded; the first of each is the prompt's number */
 static double *zipf;          /* cumulative weight of each prompt */
 static int64_t from_ns, to_ns; /* what is measured; 0: a counted run */
 static atomic_uint_fast64_t fresh = 1u << 24; /* numbers of new prompts */
@@ -86,76 +86,6 @@ static int64_t now_ns(clockid_t clock) {
 static _Noreturn void die(const char *what, const char *why) {
   fprintf(stderr, "load: %s: %s\n", what, why);
   exit(2);
-}
-
-static uint64_t mix(uint64_t x) { /* splitmix64's finalizer */
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-  return x ^ x >> 31;
-}
-
-enum { TOKEN_BYTES = 5, CHUNK_FRAME = CHUNK_TOKENS * TOKEN_BYTES };
-
-static void encode_tokens(void) {
-  token_frames = malloc((size_t)MAX_CHUNKS * CHUNK_FRAME);
-  writer w = {token_frames};
-  for (uint64_t i = 0; i < (uint64_t)MAX_CHUNKS * CHUNK_TOKENS; i++) {
-    put_byte(&w, 0xce);
-    put_big_endian(&w, mix(i) % 128000, 4);
-  }
-}
-
-static void put_key(writer *w, const journey *j, bool all_workers, int from, int to) {
-  put_map(w, 10);
-  put_text(w, "model_name");
-  put_text(w, "bench/model");
-  put_text(w, "world_size");
-  put_uint(w, 1);
-  put_text(w, "worker_id");
-  if (all_workers) put_nil(w);
-  else put_uint(w, 0);
-  put_text(w, "token_ids");
-  put_array(w, (uint32_t)options.chunks * CHUNK_TOKENS);
-  for (int i = 0; i < options.chunks; i++) {
-    uint8_t *number = w->at + 1;
-    put_bytes(w, token_frames + (size_t)i * CHUNK_FRAME, CHUNK_FRAME);
-    put_big_endian(&(writer){number}, j->prompt, 4);
-  }
-  put_text(w, "start");
-  put_uint(w, (uint64_t)from * CHUNK_TOKENS);
-  put_text(w, "end");
-  put_uint(w, (uint64_t)to * CHUNK_TOKENS);
-  put_text(w, "request_id");
-  put_text(w, j->request_id);
-  put_text(w, "cache_salt");
-  put_text(w, "");
-  put_text(w, "request_configs");
-  put_nil(w);
-  put_text(w, "num_kv_readers");
-  put_uint(w, 1);
-}
-
-static void put_layout(writer *w, uint64_t instance) {
-  put_map(w, 9);
-  put_text(w, "instance_id");
-  put_uint(w, instance);
-  put_text(w, "model_name");
-  put_text(w, "bench/model");
-  put_text(w, "world_size");
-  put_uint(w, 1);
-  put_text(w, "block_size");
-  put_uint(w, 16);
-  put_text(w, "num_layers");
-  put_uint(w, 1);
-  put_text(w, "hidden_dim_size");
-  put_uint(w, (uint64_t)options.chunk_bytes / (2 * CHUNK_TOKENS));
-  put_text(w, "dtype_str");
-  put_text(w, "bfloat16");
-  put_text(w, "use_mla");
-  put_bool(w, true);
-  put_text(w, "num_physical_slots");
-  put_uint(w, CHUNK_TOKENS);
 }
 
 static void send_frame(client *c, const void *bytes, size_t count, bool more) {
@@ -179,12 +109,12 @@ static void request(client *c, journey *j, int op) {
 
   writer first = {c->frame};
   bool scheduler = op == OP_LOOKUP || op == OP_FREE, keyed = scheduler || (op >= OP_PREPARE_STORE && op < OP_CLEAR);
-  if (op == OP_REGISTER) put_layout(&first, c->instance);
+  if (op == OP_REGISTER) put_layout(&first, c->instance, (uint64_t)options.chunk_bytes);
   else if (op == OP_PING || op == OP_UNREGISTER) put_uint(&first, c->instance);
-  else if (!keyed) put_text(&first, j->request_id);
-  else if (op == OP_LOOKUP) put_key(&first, j, true, 0, options.chunks);
-  else if (op == OP_PREPARE_STORE || op == OP_COMMIT_STORE) put_key(&first, j, false, j->from, options.chunks);
-  else put_key(&first, j, scheduler, 0, j->hit);
+  else if (!keyed) put_text(&first, j->prompt.request_id);
+  else if (op == OP_LOOKUP) put_key(&first, &j->prompt, true, 0, options.chunks);
+  else if (op == OP_PREPARE_STORE || op == OP_COMMIT_STORE) put_key(&first, &j->prompt, false, j->from, options.chunks);
+  else put_key(&first, &j->prompt, scheduler, 0, j->hit);
   send_frame(c, c->frame, (size_t)(first.at - c->frame), keyed);
   if (!keyed) return;
 
@@ -200,8 +130,8 @@ static void sleep_then(journey *j, int op) {
   j->wake_ns = now_ns(CLOCK_MONOTONIC) + POLL_NS;
 }
 
-static uint64_t by_zipf(client *c) {
-  double want = (double)((c->random = mix(c->random)) >> 11) * 0x1p-53 * zipf[options.prompts - 1];
+static uint64_t by_zipf(uint64_t random) {
+  double want = (double)(random >> 11) * 0x1p-53 * zipf[options.prompts - 1];
   int64_t low = 0, high = options.prompts - 1;
   while (low < high) {
     int64_t middle = (low + high) / 2;
@@ -215,10 +145,11 @@ static uint64_t by_zipf(client *c) {
 static bool begin(client *c, journey *j) {
   if (to_ns && now_ns(CLOCK_MONOTONIC) >= to_ns) return false;
   if (!to_ns && c->next >= c->last) return false;
-  if (!to_ns) j->prompt = c->next++;
-  else if (c->kind == HIT || c->kind == RETRIEVE) j->prompt = (c->random = mix(c->random)) % (uint64_t)options.prompts;
-  else j->prompt = c->kind == MIXED ? by_zipf(c) : atomic_fetch_add(&fresh, 1);
-  snprintf(j->request_id, sizeof j->request_id, "cmpl-%x-%d-%llu", (unsigned)getpid(), c->index,
+  c->random = mix(c->random);
+  if (!to_ns) j->prompt.number = c->next++;
+  else if (c->kind == HIT || c->kind == RETRIEVE) j->prompt.number = c->random % (uint64_t)options.prompts;
+  else j->prompt.number = c->kind == MIXED ? by_zipf(c->random) : atomic_fetch_add(&fresh, 1);
+  snprintf(j->prompt.request_id, sizeof j->prompt.request_id, "cmpl-%x-%d-%llu", (unsigned)getpid(), c->index,
            (unsigned long long)c->requests++);
   j->from = j->hit = 0;
   j->began_ns = now_ns(CLOCK_MONOTONIC);
@@ -241,7 +172,7 @@ static void finish(client *c, journey *j) {
 /* Copies a chunk between the pool and private memory, in the direction of the journey, and marks or checks it. */
 static void copy(client *c, journey *j, const slot *s, bool in) {
   size_t bytes = (size_t)options.chunk_bytes;
-  uint64_t mark = mix(j->prompt << 12 ^ s->chunk), found[2];
+  uint64_t mark = mix(j->prompt.number << 12 ^ s->chunk), found[2];
   uint8_t *mine = c->source + c->source_at, *theirs = pool + s->offset;
   c->source_at += options.chunk_bytes;
   if (c->source_at + options.chunk_bytes > SOURCE_BYTES) c->source_at = 0;
@@ -295,7 +226,7 @@ static bool read_slots_reply(client *c, journey *j, reader *r) {
 }
 
 static void looked_up(client *c, journey *j, uint64_t chunks) {
-  j->hit = chunks > (uint64_t)options.chunks ? options.chunks : (int)chunks;
+  j->hit = chunks > (uint64_t)options.chunks ? options.chunks : (int64_t)chunks;
   c->hit_chunks += (uint64_t)j->hit;
   c->asked_chunks += (uint64_t)options.chunks;
   if (c->kind == MISS || (j->hit == 0 && c->kind != MIXED)) request(c, j, OP_END);
@@ -368,7 +299,7 @@ static void run(client *c) {
       journey *j = &c->journeys[i];
       if (j->op == IDLE && !begin(c, j)) continue;
       if (j->op == ASLEEP && now >= j->wake_ns) request(c, j, j->again);
-      if (j->op >= 0 && now - j->sent_ns > REPLY_S * INT64_C(1000000000)) die("no reply", j->request_id);
+      if (j->op >= 0 && now - j->sent_ns > REPLY_S * INT64_C(1000000000)) die("no reply", j->prompt.request_id);
       asleep += j->op == ASLEEP;
       busy++;
     }
@@ -429,11 +360,12 @@ static void *client_main(void *context) {
     c->kind = STORE;
     c->next = (uint64_t)(options.prompts * c->index / options.clients);
     c->last = (uint64_t)(options.prompts * (c->index + 1) / options.clients);
-    if (!options.first) run(c);
+    if (options.first < 0) run(c);
     c->kind = kind;
   }
-  c->next = (uint64_t)(options.first + options.count * c->index / options.clients);
-  c->last = (uint64_t)(options.first + options.count * (c->index + 1) / options.clients);
+  int64_t first = options.first < 0 ? 0 : options.first;
+  c->next = (uint64_t)(first + options.count * c->index / options.clients);
+  c->last = (uint64_t)(first + options.count * (c->index + 1) / options.clients);
   c->done = c->bytes = c->refused = c->hit_chunks = c->asked_chunks = 0;
   pthread_barrier_wait(&barrier); /* ready */
   pthread_barrier_wait(&barrier); /* the time is set */
@@ -443,10 +375,10 @@ static void *client_main(void *context) {
   return NULL;
 }
 
-static double cpu_seconds(int pid) {
+static double cpu_seconds(int64_t pid) {
   char path[64], line[1024];
   unsigned long user = 0, system = 0;
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
   FILE *file = pid ? fopen(path, "r") : NULL;
   if (!file) return 0;
   const char *rest = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
@@ -484,14 +416,16 @@ static bool report(client *clients, double seconds, double cpu) {
   size_t n = sum.done ? sum.done : 1, slow = 0;
   if (!sum.done) all[0] = 0;
   while (slow < sum.done && all[sum.done - 1 - slow] > 10000) slow++;
-  printf("{\"kind\":\"%s\",\"label\":\"%s\",\"clients\":%d,\"depth\":%d,\"chunks\":%d,\"chunk_bytes\":%lld,", kinds[options.kind],
-         options.label, options.clients, options.depth, options.chunks, (long long)options.chunk_bytes);
-  printf("\"seconds\":%.3f,\"requests\":%zu,\"per_s\":%.1f,\"gb_s\":%.4f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,",
-         seconds, sum.done, (double)sum.done / seconds, (double)sum.bytes / seconds / 1e9, (double)all[n / 2],
-         (double)all[n - 1 - n / 100], (double)all[n - 1]);
-  printf("\"over_10ms\":%zu,\"first_us\":%.1f,\"hundredth_us\":%.1f,\"hit_ratio\":%.4f,\"refused\":%llu,\"wrong\":%llu,", slow,
-         (double)first, (double)hundredth[5], (double)sum.hit_chunks / (double)(sum.asked_chunks ? sum.asked_chunks : 1),
-         (unsigned long long)sum.refused, (unsigned long long)sum.wrong);
+  printf("{\"kind\":\"%s\",\"clients\":%lld,\"depth\":%lld,\"chunks\":%lld,\"chunk_bytes\":%lld,",
+         kinds[kind_asked], (long long)options.clients, (long long)options.depth, (long long)options.chunks,
+         (long long)options.chunk_bytes);
+  printf("\"seconds\":%.3f,\"requests\":%zu,\"per_s\":%.1f,\"gb_s\":%.4f,", seconds, sum.done,
+         (double)sum.done / seconds, (double)sum.bytes / seconds / 1e9);
+  printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"over_10ms\":%zu,", (double)all[n / 2],
+         (double)all[n - 1 - n / 100], (double)all[n - 1], slow);
+  printf("\"first_us\":%.1f,\"hundredth_us\":%.1f,\"hit_ratio\":%.4f,", (double)first, (double)hundredth[5],
+         (double)sum.hit_chunks / (double)(sum.asked_chunks ? sum.asked_chunks : 1));
+  printf("\"refused\":%llu,\"wrong\":%llu,", (unsigned long long)sum.refused, (unsigned long long)sum.wrong);
   printf("\"server_cpu_ms_per_1000\":%.3f}\n", cpu * 1e6 / (double)n);
   free(all);
   return sum.wrong == 0;
@@ -500,11 +434,14 @@ static bool report(client *clients, double seconds, double cpu) {
 static void open_client(client *c, void *context, int index) {
   int none = 0, soon_ms = 5;
   c->index = index;
-  c->kind = options.kind;
+  c->kind = kind_asked;
   c->instance = (uint64_t)getpid() << 16 | (uint64_t)index;
   c->random = mix((uint64_t)index);
   c->journeys = calloc((size_t)options.depth, sizeof *c->journeys);
-  for (int i = 0; i < options.depth; i++) c->journeys[i].op = IDLE;
+  for (int i = 0; i < options.depth; i++) {
+    c->journeys[i].op = IDLE;
+    c->journeys[i].prompt.chunks = (uint32_t)options.chunks;
+  }
   c->frame = malloc((size_t)MAX_CHUNKS * CHUNK_FRAME + 1024);
   c->source = malloc(SOURCE_BYTES);
   memset(c->source, index + 1, SOURCE_BYTES);
@@ -513,13 +450,13 @@ static void open_client(client *c, void *context, int index) {
   zmq_setsockopt(c->socket, ZMQ_SNDHWM, &none, sizeof none);
   zmq_setsockopt(c->socket, ZMQ_RCVHWM, &none, sizeof none);
   zmq_setsockopt(c->socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
-  if (zmq_connect(c->socket, options.endpoint)) die(options.endpoint, zmq_strerror(zmq_errno()));
+  if (zmq_connect(c->socket, endpoint)) die(endpoint, zmq_strerror(zmq_errno()));
 }
 
 static int report_ready(client *c) {
   while (!call(c, OP_PING, 100)) c->journeys[0].op = IDLE;
   int64_t now = now_ns(CLOCK_REALTIME);
-  printf("{\"kind\":\"ready\",\"label\":\"%s\",\"ms\":%.1f}\n", options.label, (double)(now - options.since_ns) / 1e6);
+  printf("{\"kind\":\"ready\",\"ms\":%.1f}\n", (double)(now - options.since_ns) / 1e6);
   return 0;
 }
 
@@ -532,15 +469,15 @@ static int measure(client *clients) {
   pthread_barrier_init(&barrier, NULL, (unsigned)options.clients + 1);
   for (int i = 0; i < options.clients; i++) pthread_create(&clients[i].thread, NULL, client_main, &clients[i]);
   pthread_barrier_wait(&barrier);
-  int64_t began = now_ns(CLOCK_MONOTONIC), warmup = (int64_t)(options.warmup * 1e9);
+  int64_t began = now_ns(CLOCK_MONOTONIC), warmup = options.warmup_ms * 1000000;
   from_ns = options.count ? 0 : began + warmup;
-  to_ns = options.count ? 0 : from_ns + (int64_t)(options.seconds * 1e9);
+  to_ns = options.count ? 0 : from_ns + options.ms * 1000000;
   double cpu = cpu_seconds(options.pid);
   pthread_barrier_wait(&barrier);
   if (!options.count) {
-    usleep((unsigned)(options.warmup * 1e6));
+    usleep((unsigned)options.warmup_ms * 1000);
     cpu = cpu_seconds(options.pid);
-    usleep((unsigned)(options.seconds * 1e6));
+    usleep((unsigned)options.ms * 1000);
     cpu = cpu_seconds(options.pid) - cpu;
   }
   pthread_barrier_wait(&barrier);
@@ -550,50 +487,45 @@ static int measure(client *clients) {
     pthread_join(clients[i].thread, NULL);
     if (clients[i].end_ns > ended) ended = clients[i].end_ns;
   }
-  return report(clients, options.count ? (double)(ended - began) / 1e9 : options.seconds, cpu) ? 0 : 1;
+  return report(clients, options.count ? (double)(ended - began) / 1e9 : (double)options.ms / 1e3, cpu) ? 0 : 1;
 }
 
-static const struct option flags[] = {
-  {"endpoint", 1, 0, 'e'}, {"label", 1, 0, 'l'}, {"clients", 1, 0, 'c'}, {"depth", 1, 0, 'd'}, {"chunks", 1, 0, 'n'},
-  {"chunk-bytes", 1, 0, 'b'}, {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"count", 1, 0, 'k'}, {"first", 1, 0, 'f'},
-  {"prompts", 1, 0, 'p'}, {"pid", 1, 0, 'i'}, {"since-ns", 1, 0, 't'}, {"no-verify", 0, 0, 'x'}, {"populate", 0, 0, 'o'}, {0}};
+static const struct {
+  const char *name;
+  int64_t *value;
+} numbers[] = {
+  {"--clients", &options.clients}, {"--depth", &options.depth}, {"--chunks", &options.chunks},
+  {"--chunk-bytes", &options.chunk_bytes}, {"--prompts", &options.prompts}, {"--count", &options.count},
+  {"--first", &options.first}, {"--warmup-ms", &options.warmup_ms}, {"--ms", &options.ms},
+  {"--verify", &options.verify}, {"--populate", &options.populate}, {"--pid", &options.pid},
+  {"--since-ns", &options.since_ns},
+};
+enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
 static void read_options(int argc, char **argv) {
-  for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;) switch (flag) {
-    case 'e': options.endpoint = optarg; break;
-    case 'l': options.label = optarg; break;
-    case 'c': options.clients = atoi(optarg); break;
-    case 'd': options.depth = atoi(optarg); break;
-    case 'n': options.chunks = atoi(optarg); break;
-    case 'b': options.chunk_bytes = atoll(optarg); break;
-    case 's': options.seconds = atof(optarg); break;
-    case 'w': options.warmup = atof(optarg); break;
-    case 'k': options.count = atoll(optarg); break;
-    case 'f': options.first = atoll(optarg); break;
-    case 'p': options.prompts = atoll(optarg); break;
-    case 'i': options.pid = atoi(optarg); break;
-    case 't': options.since_ns = atoll(optarg); break;
-    case 'x': options.verify = 0; break;
-    case 'o': options.populate = 1; break;
-    default: exit(2);
-    }
-  while (options.kind < KINDS && optind < argc && strcmp(argv[optind], kinds[options.kind])) options.kind++;
-  if (optind + 1 != argc || options.kind == KINDS)
-    die("usage", "load [--endpoint tcp://H:P] [--clients N] [--depth N] [--chunks N] [--chunk-bytes N] [--prompts N]"
-        " [--count N [--first N] | --seconds S --warmup S] ping|miss|hit|store|retrieve|mixed|insist|ready");
+  while (kind_asked < KINDS && (argc < 2 || strcmp(argv[1], kinds[kind_asked]))) kind_asked++;
+  if (kind_asked == KINDS) die("first argument", "expected ping, miss, hit, store, retrieve, mixed, insist or ready");
+  for (int i = 2; i < argc; i += 2) {
+    int n = 0;
+    while (n < NUMBERS && strcmp(argv[i], numbers[n].name)) n++;
+    if (i + 1 == argc) die(argv[i], "expected a value");
+    if (n < NUMBERS) *numbers[n].value = strtoll(argv[i + 1], NULL, 10);
+    else if (!strcmp(argv[i], "--endpoint")) endpoint = argv[i + 1];
+    else die(argv[i], "unknown");
+  }
   if (options.clients < 1 || options.depth < 1 || options.chunks < 1 || options.chunks > MAX_CHUNKS ||
       options.chunk_bytes < 2 * CHUNK_TOKENS || options.chunk_bytes > SOURCE_BYTES / 2)
-    die("usage", "clients, depth, chunks and chunk-bytes are positive, chunks at most 1024, chunk-bytes 512 to 16 MiB");
-  if (options.prompts < 1 && !options.count && (options.kind == HIT || options.kind >= RETRIEVE) && options.kind <= MIXED)
-    die("usage", "this kind needs --prompts");
+    die("usage", "clients and depth from 1, chunks 1 to 1024, chunk-bytes 512 to 16 MiB");
+  bool known = kind_asked == HIT || kind_asked == RETRIEVE || kind_asked == MIXED;
+  if (known && options.prompts < 1 && options.count < 1) die("usage", "this kind needs --prompts or --count");
 }
 
 int main(int argc, char **argv) {
   read_options(argc, argv);
   encode_tokens();
-  if (options.kind == MIXED) make_zipf();
+  if (kind_asked == MIXED) make_zipf();
   void *context = zmq_ctx_new();
   client *clients = calloc((size_t)options.clients, sizeof *clients);
   for (int i = 0; i < options.clients; i++) open_client(&clients[i], context, i);
-  return options.kind == READY ? report_ready(&clients[0]) : measure(clients);
+  return kind_asked == READY ? report_ready(&clients[0]) : measure(clients);
 }

@@ -26,11 +26,11 @@ static char pool_name[128];
 static uint64_t pool_bytes = 1u << 30, pool_next, chunk_bytes = 1u << 20;
 static uint32_t tokens[MAX_TOKENS], hits[REQUESTS]; /* hits: chunks of the last lookup, by hash of the request id */
 static uint8_t reply[MAX_REPLY];
-static volatile sig_atomic_t stopping;
 
 static void stop(int signal) {
   (void)signal;
-  stopping = 1;
+  shm_unlink(pool_name);
+  _exit(0);
 }
 
 static uint32_t *hit_of(text id) { /* FNV-1a */
@@ -65,15 +65,12 @@ static void put_slots(writer *w, uint32_t chunks) {
   for (uint32_t i = 0; i < chunks; i++) {
     if (pool_next + chunk_bytes > pool_bytes) pool_next = 0;
     put_map(w, 4);
-    put_text(w, "offset");
-    put_uint(w, pool_next);
-    put_text(w, "length");
-    put_uint(w, chunk_bytes);
+    put_uint_entry(w, "offset", pool_next);
+    put_uint_entry(w, "length", chunk_bytes);
     put_text(w, "shape");
     put_array(w, 1);
     put_uint(w, chunk_bytes);
-    put_text(w, "dtype");
-    put_text(w, "uint8");
+    put_text_entry(w, "dtype", "uint8");
     pool_next += chunk_bytes;
   }
 }
@@ -89,10 +86,8 @@ static void put_register(writer *w, reader *r) {
   }
   chunk_bytes = planes * layers * slots * hidden * item;
   put_map(w, 2);
-  put_text(w, "shm_name");
-  put_text(w, pool_name);
-  put_text(w, "pool_size");
-  put_uint(w, pool_bytes);
+  put_text_entry(w, "shm_name", pool_name);
+  put_uint_entry(w, "pool_size", pool_bytes);
 }
 
 static void put_store(writer *w, reader *r) {
@@ -198,7 +193,7 @@ int main(int argc, char **argv) {
   if (open_pool(name)) return 1;
   int status = zmq_bind(socket, endpoint);
   if (status) fprintf(stderr, "%s: %s\n", endpoint, zmq_strerror(zmq_errno()));
-  else while (!stopping) serve_one(socket);
+  while (status == 0) serve_one(socket);
   shm_unlink(pool_name);
-  return status ? 1 : 0;
+  return 1;
 }

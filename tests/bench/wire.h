@@ -53,6 +53,17 @@ static inline void put_array(writer *w, uint32_t count) {
   put_big_endian(w, count, 4);
 }
 
+/* A map's entry of each kind. */
+static inline void put_text_entry(writer *w, const char *name, const char *value) {
+  put_text(w, name);
+  put_text(w, value);
+}
+
+static inline void put_uint_entry(writer *w, const char *name, uint64_t value) {
+  put_text(w, name);
+  put_uint(w, value);
+}
+
 typedef struct reader {
   const uint8_t *at, *end;
 } reader;

@@ -25,8 +25,8 @@
 /* libzmq is not built with ThreadSanitizer, which then takes its atomics for races; and L1's check holds the lock of
  * every shard at once, more than the deadlock detector can count. */
 #if defined(__SANITIZE_THREAD__)
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_options(void);
+NEAP_EXPORT const char *__tsan_default_suppressions(void);
+NEAP_EXPORT const char *__tsan_default_options(void);
 const char *__tsan_default_suppressions(void) { return "called_from_lib:libzmq.so\n"; }
 const char *__tsan_default_options(void) { return "detect_deadlocks=0"; }
 #endif
@@ -41,6 +41,7 @@ typedef struct bench {
   neap__engine *engine;
   neap__server *server;
   char shm_name[64];
+  const char *l2; /* JSON of the one adapter, or NULL */
   void *context, *socket;
   uint64_t uid;
 } bench;
@@ -77,7 +78,8 @@ static inline void bench_start(bench *b, uint64_t pool_bytes) {
   neap__log_set_level(NEAP_ERROR);
   neap__engine_config config = {
       .l1 = {.pool_bytes = pool_bytes, .align_bytes = 4096, .chunk_tokens = CHUNK, .shm_name = b->shm_name},
-      .eviction_policy = "LRU", .watermark = 0.9, .ratio = 0.2, .workers = 1};
+      .eviction_policy = "LRU", .watermark = 0.9, .ratio = 0.2, .workers = 1, .l2_adapters = &b->l2,
+      .l2_adapter_count = b->l2 != NULL};
   if (neap__engine_open(&config, &b->engine, &err)) fail_msg("engine: %s", err.text);
   neap__server_config server = {.engine = b->engine, .host = "localhost", .reap_timeout_s = 120,
                                 .registration_grace_s = 3600, .session_ttl_s = 600};
@@ -99,14 +101,17 @@ static inline void bench_stop(bench *b, bool keep) {
   neap__engine_close(b->engine, keep);
 }
 
-static inline int bench_setup(void **state) {
+static inline int bench_setup_with(void **state, const char *l2) {
   static unsigned number;
   bench *b = calloc(1, sizeof(*b));
+  b->l2 = l2;
   snprintf(b->shm_name, sizeof(b->shm_name), "neap-test-%d-%u", (int)getpid(), number++);
   bench_start(b, (uint64_t)4 << 20);
   *state = b;
   return 0;
 }
+
+static inline int bench_setup(void **state) { return bench_setup_with(state, NULL); }
 
 static inline int bench_teardown(void **state) {
   bench *b = *state;

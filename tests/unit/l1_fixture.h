@@ -138,3 +138,27 @@ static inline neap__l1_stats fixture_stats(neap__l1 *l1) {
   neap__l1_stats_get(l1, &stats);
   return stats;
 }
+
+static const neap__owner request_7 = {.kind = NEAP_OWNER_REQUEST, .id = 7, .request = 77};
+static const neap__owner worker_1 = {.kind = NEAP_OWNER_TRANSFER, .id = 1, .tag = 10};
+static const neap__owner worker_1_again = {.kind = NEAP_OWNER_TRANSFER, .id = 1, .tag = 11};
+
+static inline neap__l1 *open_units(uint32_t units, uint32_t slots) {
+  neap__l1_config config = fixture_config(units, slots);
+  return fixture_open(&config, NULL);
+}
+
+/* Everything is given back and nothing is left behind. */
+static inline void finish_units(neap__l1 *l1) {
+  fixture_check(l1);
+  neap__l1_clear(l1, true);
+  neap__l1_stats stats = fixture_stats(l1);
+  assert_int_equal(stats.leases_used, 0);
+  assert_int_equal(stats.used_bytes, 0);
+  assert_int_equal(stats.staged_bytes, 0);
+  assert_int_equal(stats.objects + stats.staged + stats.temporary + stats.leased, 0);
+  for (uint32_t i = 0; i < TENANTS; i++) assert_int_equal(neap__l1_tenant_bytes(l1, i), 0);
+  assert_int_equal(stats.largest_free_bytes, stats.pool_bytes / UNIT * UNIT);
+  fixture_check(l1);
+  neap__l1_close(l1, false);
+}

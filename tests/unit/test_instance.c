@@ -134,6 +134,7 @@ static void the_next_process_knows_who_was_registered(void **state) {
   neap__registration first = worker(1, "m", 2), second = worker(2, "m", 2);
   assert_int_equal(add(f, &first, NULL), 0);
   assert_int_equal(add(f, &second, NULL), 0);
+  assert_true(neap__instances_ping(&f->all, 2, 0));
   neap__instance before = *neap__instances_find(&f->all, 2);
   neap__instances_remove(&f->all, neap__instances_find(&f->all, 1));
   neap__instances_close(&f->all);
@@ -144,6 +145,7 @@ static void the_next_process_knows_who_was_registered(void **state) {
   assert_int_equal(after->space, before.space);
   assert_int_equal(after->block_size, 2);
   assert_true(after->one_plane);
+  assert_true(after->pinged);
   assert_memory_equal(after->slot_tail, before.slot_tail, before.slot_tail_bytes);
   assert_int_equal(spaces_of(f, "m"), 1);
 }

@@ -3,30 +3,6 @@
  * What l1.h promises, sentence by sentence, on one thread and a private pool. */
 #include "unit/l1_fixture.h"
 
-static const neap__owner request_7 = {.kind = NEAP_OWNER_REQUEST, .id = 7, .request = 77};
-static const neap__owner worker_1 = {.kind = NEAP_OWNER_TRANSFER, .id = 1, .tag = 10};
-static const neap__owner worker_1_again = {.kind = NEAP_OWNER_TRANSFER, .id = 1, .tag = 11};
-
-static neap__l1 *open_units(uint32_t units, uint32_t slots) {
-  neap__l1_config config = fixture_config(units, slots);
-  return fixture_open(&config, NULL);
-}
-
-/* Everything is given back and nothing is left behind. */
-static void finish(neap__l1 *l1) {
-  fixture_check(l1);
-  neap__l1_clear(l1, true);
-  neap__l1_stats stats = fixture_stats(l1);
-  assert_int_equal(stats.leases_used, 0);
-  assert_int_equal(stats.used_bytes, 0);
-  assert_int_equal(stats.staged_bytes, 0);
-  assert_int_equal(stats.objects + stats.staged + stats.temporary + stats.leased, 0);
-  for (uint32_t i = 0; i < TENANTS; i++) assert_int_equal(neap__l1_tenant_bytes(l1, i), 0);
-  assert_int_equal(stats.largest_free_bytes, stats.pool_bytes / UNIT * UNIT);
-  fixture_check(l1);
-  neap__l1_close(l1, false);
-}
-
 /* --- writing -------------------------------------------------------------------------------------------------- */
 
 static void staged_objects_are_invisible_until_their_commit(void **state) {
@@ -43,7 +19,7 @@ static void staged_objects_are_invisible_until_their_commit(void **state) {
   assert_true(fixture_has(l1, 1));
   assert_int_equal(neap__l1_objects(l1), 1);
   assert_int_equal(fixture_stats(l1).staged, 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void the_first_commit_wins_and_the_later_one_frees_its_buffer(void **state) {
@@ -66,7 +42,7 @@ static void the_first_commit_wins_and_the_later_one_frees_its_buffer(void **stat
   assert_int_equal(neap__l1_view(l1, pin, &view), 0);
   assert_true(fixture_holds(&view, 2));
   assert_int_equal(neap__l1_release(l1, pin, 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_reservation_of_a_resident_key_says_so_and_takes_nothing(void **state) {
@@ -86,7 +62,7 @@ static void a_reservation_of_a_resident_key_says_so_and_takes_nothing(void **sta
   assert_int_equal(fixture_stats(l1).staged_bytes, 3 * UNIT);
   assert_int_equal(neap__l1_abort(l1, leases[0]), 0);
   assert_int_equal(neap__l1_abort(l1, leases[2]), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void an_exclusive_reservation_is_refused_while_anybody_writes_the_key(void **state) {
@@ -105,7 +81,7 @@ static void an_exclusive_reservation_is_refused_while_anybody_writes_the_key(voi
   assert_int_equal(fixture_stats(l1).staged, 2);
   assert_int_equal(neap__l1_abort(l1, first), 0);
   assert_int_equal(neap__l1_abort(l1, leases[1]), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_key_twice_in_one_batch_gets_two_buffers(void **state) {
@@ -124,7 +100,7 @@ static void a_key_twice_in_one_batch_gets_two_buffers(void **state) {
     assert_int_equal(won, i == 0);
   }
   assert_int_equal(fixture_stats(l1).used_bytes, UNIT);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_batch_that_does_not_fit_stages_nothing(void **state) {
@@ -141,7 +117,7 @@ static void a_batch_that_does_not_fit_stages_nothing(void **state) {
   assert_int_equal(fixture_stats(l1).staged, 0);
   assert_int_equal(fixture_stats(l1).alloc_failures, 1);
   assert_true(neap__l1_staged(l1, &keys[0], &worker_1) == NEAP_NO_LEASE);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_batch_that_finds_no_slot_or_lease_stages_nothing(void **state) {
@@ -174,7 +150,7 @@ static void a_batch_that_finds_no_slot_or_lease_stages_nothing(void **state) {
   while (count-- > 0) assert_int_equal(neap__l1_release(l1, held[count], 1), 0);
   assert_int_equal(neap__l1_reserve(l1, 3, keys, bytes, 0, &worker_1, leases, results), 0);
   assert_int_equal(neap__l1_drop_owner(l1, NEAP_OWNER_TRANSFER, 1), 3);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_commit_without_a_lease_left_for_the_pin_is_published_all_the_same(void **state) {
@@ -197,7 +173,7 @@ static void a_commit_without_a_lease_left_for_the_pin_is_published_all_the_same(
   assert_true(pin != NEAP_NO_LEASE);
   assert_int_equal(neap__l1_release(l1, pin, 1), 0);
   while (count-- > 0) assert_int_equal(neap__l1_release(l1, held[count], 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void objects_of_no_bytes_or_more_than_the_pool_are_invalid(void **state) {
@@ -205,7 +181,8 @@ static void objects_of_no_bytes_or_more_than_the_pool_are_invalid(void **state) 
   neap__l1_config config = fixture_config(8, 8);
   config.pool_bytes += 100; /* the last unit is not whole */
   neap__l1 *l1 = fixture_open(&config, NULL);
-  const uint64_t absurd[] = {0, 8 * UNIT + 1, 8 * UNIT + 100, 8 * UNIT + 101, UINT64_MAX, UINT64_MAX - UNIT, 1ull << 63};
+  const uint64_t absurd[] = {0,          8 * UNIT + 1,      8 * UNIT + 100, 8 * UNIT + 101,
+                             UINT64_MAX, UINT64_MAX - UNIT, 1ull << 63};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(absurd); i++) {
     const neap__key keys[] = {fixture_key(1), fixture_key(2)};
     const uint64_t bytes[] = {UNIT, absurd[i]};
@@ -216,7 +193,7 @@ static void objects_of_no_bytes_or_more_than_the_pool_are_invalid(void **state) 
     assert_int_equal(fixture_stats(l1).used_bytes, 0);
   }
   fixture_put(l1, 1, 8 * UNIT, 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_batch_of_nothing_is_nothing(void **state) {
@@ -226,7 +203,7 @@ static void a_batch_of_nothing_is_nothing(void **state) {
   assert_int_equal(neap__l1_acquire(l1, 0, NULL, &worker_1, 1, true, NULL), 0);
   neap__l1_contains(l1, 0, NULL, NULL);
   neap__l1_touch(l1, 0, NULL, 0, 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_staged_lease_is_found_by_key_and_whole_owner(void **state) {
@@ -245,7 +222,7 @@ static void a_staged_lease_is_found_by_key_and_whole_owner(void **state) {
   assert_true(neap__l1_staged(l1, &key, &worker_1) == NEAP_NO_LEASE);
   assert_int_equal(neap__l1_abort(l1, b), 0);
   assert_int_equal(neap__l1_release(l1, a, 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void accounts_are_exact_for_each_tenant_and_in_total(void **state) {
@@ -271,7 +248,7 @@ static void accounts_are_exact_for_each_tenant_and_in_total(void **state) {
   stats = fixture_stats(l1);
   assert_int_equal(stats.evicted_objects, 1);
   assert_int_equal(stats.evicted_bytes, 3 * UNIT);
-  finish(l1);
+  finish_units(l1);
 }
 
 /* --- leases --------------------------------------------------------------------------------------------------- */
@@ -291,7 +268,7 @@ static void a_temporary_object_leaves_with_its_last_lease(void **state) {
   assert_false(fixture_has(l1, 1));
   assert_int_equal(fixture_stats(l1).used_bytes, 0);
   assert_int_equal(fixture_stats(l1).temporary, 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_lease_lasts_for_as_many_readers_as_it_was_given(void **state) {
@@ -311,7 +288,7 @@ static void a_lease_lasts_for_as_many_readers_as_it_was_given(void **state) {
   assert_int_equal(neap__l1_evict(l1, view.slot), NEAP_EBUSY);
   assert_int_equal(neap__l1_release(l1, lease, UINT32_MAX), 0);
   assert_int_equal(neap__l1_evict(l1, view.slot), UNIT);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void readers_out_of_range_are_brought_into_it(void **state) {
@@ -324,7 +301,7 @@ static void readers_out_of_range_are_brought_into_it(void **state) {
   assert_int_equal(neap__l1_release(l1, many, 1), NEAP_ESTALE);
   assert_int_equal(neap__l1_release(l1, none, 1), 0);
   assert_int_equal(fixture_stats(l1).leases_used, 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_stale_handle_is_an_error_in_every_call(void **state) {
@@ -350,7 +327,7 @@ static void a_stale_handle_is_an_error_in_every_call(void **state) {
     assert_int_equal(neap__l1_commit(l1, stale[i], NULL, &worker_1, 1, &pin), NEAP_ESTALE);
   }
   for (uint32_t i = 0; i < 8; i++) assert_int_equal(neap__l1_release(l1, reused[i], 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void acquiring_can_stop_at_the_first_miss(void **state) {
@@ -368,7 +345,7 @@ static void acquiring_can_stop_at_the_first_miss(void **state) {
   assert_int_equal(neap__l1_acquire(l1, 4, keys, &request_7, 1, false, leases), 3);
   assert_true(leases[0] && leases[1] && !leases[2] && leases[3]);
   assert_int_equal(neap__l1_drop_owner(l1, NEAP_OWNER_REQUEST, 7), 3);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void an_acquisition_that_runs_out_of_leases_holds_nothing(void **state) {
@@ -385,7 +362,7 @@ static void an_acquisition_that_runs_out_of_leases_holds_nothing(void **state) {
   for (uint32_t i = 0; i < 4096; i++) assert_true(leases[i] == NEAP_NO_LEASE);
   assert_int_equal(fixture_stats(l1).leases_used, 1);
   assert_int_equal(neap__l1_release(l1, kept, 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void an_owner_that_is_dropped_leaves_no_lease_and_nobody_else_loses_one(void **state) {
@@ -409,7 +386,7 @@ static void an_owner_that_is_dropped_leaves_no_lease_and_nobody_else_loses_one(v
   fixture_check(l1);
   assert_int_equal(neap__l1_release(l1, d, 1), 0);
   assert_int_equal(neap__l1_drop_owner(l1, NEAP_OWNER_TRANSFER, 2), 1);
-  finish(l1);
+  finish_units(l1);
 }
 
 typedef struct seen_leases {
@@ -441,142 +418,7 @@ static void every_lease_of_an_outside_owner_is_listed(void **state) {
   assert_int_equal(seen.read, 2);
   assert_int_equal(seen.staged, 1);
   assert_int_equal(neap__l1_release(l1, mine, 1) | neap__l1_release(l1, a, 1) | neap__l1_abort(l1, b), 0);
-  finish(l1);
-}
-
-/* --- removing ------------------------------------------------------------------------------------------------- */
-
-static void eviction_never_touches_what_is_leased_staged_or_gone(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(8, 8);
-  neap__view view;
-  neap__lease lease = fixture_stage(l1, 1, UNIT, 0, &fixture_local);
-  assert_int_equal(neap__l1_view(l1, lease, &view), 0);
-  assert_int_equal(neap__l1_evict(l1, view.slot), NEAP_ENOENT);
-  assert_int_equal(neap__l1_commit(l1, lease, NULL, &request_7, 1, &lease), 0);
-  assert_int_equal(neap__l1_evict(l1, view.slot), NEAP_EBUSY);
-  assert_int_equal(neap__l1_release(l1, lease, 1), 0);
-  assert_int_equal(neap__l1_evict(l1, view.slot), UNIT);
-  assert_int_equal(neap__l1_evict(l1, view.slot), NEAP_ENOENT);
-  assert_int_equal(neap__l1_evict(l1, 8), NEAP_ENOENT);
-  assert_int_equal(neap__l1_evict(l1, UINT32_MAX), NEAP_ENOENT);
-  finish(l1);
-}
-
-static void a_removed_object_keeps_its_bytes_for_those_who_read_them(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(2, 8);
-  neap__key key = fixture_key(1);
-  neap__view view;
-  assert_int_equal(neap__l1_remove(l1, &key, true), NEAP_ENOENT);
-  fixture_put(l1, 1, 2 * UNIT, 0);
-  neap__lease lease = fixture_get(l1, 1, &worker_1, 1);
-  assert_int_equal(neap__l1_remove(l1, &key, false), NEAP_EBUSY);
-  assert_true(fixture_has(l1, 1));
-  assert_int_equal(neap__l1_remove(l1, &key, true), 0);
-  assert_false(fixture_has(l1, 1));
-  assert_int_equal(neap__l1_remove(l1, &key, true), NEAP_ENOENT);
-  assert_int_equal(neap__l1_objects(l1), 0);
-  assert_int_equal(fixture_stats(l1).used_bytes, 2 * UNIT);
-  assert_int_equal(neap__l1_view(l1, lease, &view), 0);
-  assert_true(fixture_holds(&view, 0));
-  fixture_check(l1);
-  assert_int_equal(neap__l1_release(l1, lease, 1), 0);
-  assert_int_equal(fixture_stats(l1).used_bytes, 0);
-  fixture_put(l1, 1, UNIT, 0);
-  assert_int_equal(neap__l1_remove(l1, &key, false), 0);
-  finish(l1);
-}
-
-static void clear_without_force_spares_leased_and_staged_objects(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(16, 16);
-  for (uint32_t n = 1; n <= 5; n++) fixture_put(l1, n, UNIT, 0);
-  neap__lease read = fixture_get(l1, 3, &worker_1, 1), write = fixture_stage(l1, 6, UNIT, 0, &worker_1);
-  assert_int_equal(neap__l1_clear(l1, false), 4);
-  assert_true(fixture_has(l1, 3));
-  assert_int_equal(neap__l1_objects(l1), 1);
-  assert_int_equal(neap__l1_commit(l1, write, NULL, NULL, 0, NULL), 0);
-  assert_true(fixture_has(l1, 6));
-  assert_int_equal(neap__l1_release(l1, read, 1), 0);
-  finish(l1);
-}
-
-static void clear_with_force_leaves_readers_their_bytes_and_writers_a_stale_lease(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(16, 16);
-  for (uint32_t n = 1; n <= 5; n++) fixture_put(l1, n, UNIT, 0);
-  neap__lease read = fixture_get(l1, 3, &worker_1, 1), write = fixture_stage(l1, 6, UNIT, 0, &worker_1);
-  neap__lease gives_up = fixture_stage(l1, 7, UNIT, 0, &worker_1), pin = 1;
-  assert_int_equal(neap__l1_clear(l1, true), 5);
-  assert_int_equal(neap__l1_objects(l1), 0);
-  assert_int_equal(fixture_stats(l1).staged, 0);
-  assert_int_equal(fixture_stats(l1).staged_bytes, 0);
-  assert_int_equal(fixture_stats(l1).used_bytes, 3 * UNIT);
-  fixture_check(l1);
-  neap__view view;
-  assert_int_equal(neap__l1_view(l1, read, &view), 0);
-  assert_true(fixture_holds(&view, 0));
-  fixture_fill_lease(l1, write, 1); /* a writer at work is not told; its bytes are still its own */
-  fixture_put(l1, 6, UNIT, 0);
-  bool won = true;
-  assert_int_equal(neap__l1_commit(l1, write, &won, &worker_1, 1, &pin), NEAP_ESTALE);
-  assert_false(won);
-  assert_true(pin == NEAP_NO_LEASE);
-  assert_int_equal(neap__l1_abort(l1, gives_up), NEAP_ESTALE);
-  assert_int_equal(fixture_stats(l1).used_bytes, 2 * UNIT);
-  assert_int_equal(neap__l1_release(l1, read, 1), 0);
-  neap__lease staged = fixture_get(l1, 6, &worker_1, 1);
-  assert_int_equal(neap__l1_view(l1, staged, &view), 0);
-  assert_true(fixture_holds(&view, 0));
-  assert_int_equal(neap__l1_release(l1, staged, 1), 0);
-  finish(l1);
-}
-
-static void a_cleared_writer_that_is_dropped_gives_its_bytes_back(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(4, 4);
-  fixture_stage(l1, 1, UNIT, 0, &worker_1);
-  assert_int_equal(neap__l1_clear(l1, true), 0);
-  assert_int_equal(neap__l1_drop_owner(l1, NEAP_OWNER_TRANSFER, 1), 1);
-  assert_int_equal(fixture_stats(l1).used_bytes, 0);
-  finish(l1);
-}
-
-static void a_window_makes_room_for_an_object_among_scattered_ones(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(20, 20);
-  neap__lease pins[4];
-  for (uint32_t n = 1; n <= 20; n++) fixture_put(l1, n, UNIT, 0); /* first fit: 1 .. 20 in order */
-  for (uint32_t n = 2; n <= 20; n += 2) assert_int_equal(neap__l1_evict(l1, fixture_slot(l1, n)), UNIT);
-  pins[0] = fixture_get(l1, 5, &worker_1, 1);
-  pins[1] = fixture_get(l1, 13, &worker_1, 1);
-  neap__lease lease;
-  neap__key key = fixture_key(50);
-  uint64_t bytes = 5 * UNIT - 7;
-  int result;
-  assert_int_equal(neap__l1_reserve(l1, 1, &key, &bytes, 0, &worker_1, &lease, &result), NEAP_ENOSPC);
-  assert_int_equal(neap__l1_evict_window(l1, bytes), 0);
-  assert_int_equal(neap__l1_objects(l1), 8); /* two neighbours of three gaps */
-  fixture_put(l1, 50, bytes, 0);
-  assert_int_equal(neap__l1_evict_window(l1, 8 * UNIT), NEAP_ENOSPC); /* 5 and 13 stand in the way of any */
-  assert_int_equal(neap__l1_release(l1, pins[0], 1) | neap__l1_release(l1, pins[1], 1), 0);
-  assert_int_equal(neap__l1_evict_window(l1, 20 * UNIT), 0);
-  assert_int_equal(neap__l1_objects(l1), 0);
-  assert_int_equal(neap__l1_evict_window(l1, 20 * UNIT + 1), NEAP_ENOSPC);
-  assert_int_equal(neap__l1_evict_window(l1, 0), NEAP_ENOSPC);
-  assert_int_equal(neap__l1_evict_window(l1, UINT64_MAX), NEAP_ENOSPC);
-  finish(l1);
-}
-
-static void a_window_that_is_free_already_costs_nobody_a_place(void **state) {
-  (void)state;
-  neap__l1 *l1 = open_units(8, 8);
-  assert_int_equal(neap__l1_evict_window(l1, 8 * UNIT), 0);
-  fixture_put(l1, 1, UNIT, 0);
-  assert_int_equal(neap__l1_evict_window(l1, 7 * UNIT), 0);
-  assert_true(fixture_has(l1, 1));
-  finish(l1);
+  finish_units(l1);
 }
 
 /* --- events and looking --------------------------------------------------------------------------------------- */
@@ -629,7 +471,7 @@ static void every_change_is_told_in_order_with_what_it_was_about(void **state) {
   assert_int_equal(e.list[4].pos, 0);
   assert_int_equal(e.list[5].reason, NEAP_REMOVE_EXPIRE);
   assert_int_equal(e.list[6].reason, NEAP_REMOVE_CLEAR);
-  finish(l1);
+  finish_units(l1);
 }
 
 typedef struct listing {
@@ -658,7 +500,7 @@ static void residents_are_listed_until_the_visitor_has_enough(void **state) {
   assert_int_equal(all.bytes, 15);
   assert_int_equal(some.count, 2);
   assert_int_equal(neap__l1_abort(l1, staged), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 static void a_configuration_out_of_range_is_refused_by_name(void **state) {
@@ -707,7 +549,7 @@ static void the_pool_can_be_touched_in_the_background(void **state) {
   assert_true(fixture_holds(&view, 0));
   assert_ptr_equal(view.data, (uint8_t *)memory.base + view.offset);
   assert_int_equal(neap__l1_release(l1, lease, 1), 0);
-  finish(l1);
+  finish_units(l1);
 }
 
 int main(void) {
@@ -732,13 +574,6 @@ int main(void) {
       cmocka_unit_test(an_acquisition_that_runs_out_of_leases_holds_nothing),
       cmocka_unit_test(an_owner_that_is_dropped_leaves_no_lease_and_nobody_else_loses_one),
       cmocka_unit_test(every_lease_of_an_outside_owner_is_listed),
-      cmocka_unit_test(eviction_never_touches_what_is_leased_staged_or_gone),
-      cmocka_unit_test(a_removed_object_keeps_its_bytes_for_those_who_read_them),
-      cmocka_unit_test(clear_without_force_spares_leased_and_staged_objects),
-      cmocka_unit_test(clear_with_force_leaves_readers_their_bytes_and_writers_a_stale_lease),
-      cmocka_unit_test(a_cleared_writer_that_is_dropped_gives_its_bytes_back),
-      cmocka_unit_test(a_window_makes_room_for_an_object_among_scattered_ones),
-      cmocka_unit_test(a_window_that_is_free_already_costs_nobody_a_place),
       cmocka_unit_test(every_change_is_told_in_order_with_what_it_was_about),
       cmocka_unit_test(residents_are_listed_until_the_visitor_has_enough),
       cmocka_unit_test(a_configuration_out_of_range_is_refused_by_name),

@@ -56,8 +56,7 @@ static void expect(worker *w, bool holds, const char *what) {
 }
 
 /* An owner may be dropped by another thread at any time: its leases are stale then, and only its. */
-static bool look(worker *w, neap__lease lease, const neap__key *key, const neap__owner *owner, bool write,
-                 neap__view *view) {
+static bool look(worker *w, neap__lease lease, const neap__key *key, const neap__owner *owner, neap__view *view) {
   int rc = neap__l1_view(w->l1, lease, view);
   if (rc) {
     expect(w, rc == NEAP_ESTALE && owner->kind != NEAP_OWNER_LOCAL, "a lease of a local owner went stale");
@@ -65,7 +64,6 @@ static bool look(worker *w, neap__lease lease, const neap__key *key, const neap_
     return false;
   }
   expect(w, memcmp(&view->key, key, sizeof *key) == 0, "a lease showed another key");
-  (void)write;
   return true;
 }
 
@@ -85,7 +83,7 @@ static void write_batch(worker *w) {
   if (neap__l1_reserve(w->l1, count, keys, bytes, flags, &owner, leases, results) != 0) return;
   for (uint32_t i = 0; i < count; i++) {
     neap__view view;
-    if (results[i] || !look(w, leases[i], &keys[i], &owner, true, &view)) continue;
+    if (results[i] || !look(w, leases[i], &keys[i], &owner, &view)) continue;
     uint64_t word = pattern(&keys[i], atomic_fetch_add(&versions, 1));
     for (uint64_t at = 0; at < view.bytes; at += 8) memcpy(view.data + at, &word, 8);
     if (random_below(&w->seed, 5) == 0) {
@@ -97,7 +95,7 @@ static void write_batch(worker *w) {
     expect(w, rc == 0 || rc == NEAP_ESTALE, "a commit failed");
     w->writes += rc == 0;
     if (rc || !pinned) continue;
-    if (look(w, pin, &keys[i], &owner, false, &view)) expect(w, is_whole(&view), "a pinned object is not whole");
+    if (look(w, pin, &keys[i], &owner, &view)) expect(w, is_whole(&view), "a pinned object is not whole");
     expect(w, neap__l1_release(w->l1, pin, 1) == 0, "a pin could not be released");
   }
 }
@@ -132,7 +130,7 @@ static void read_batch(worker *w) {
   for (int round = 0; round < 2; round++)
     for (uint32_t i = 0; i < BATCH; i++) {
       neap__view view;
-      if (leases[i] == NEAP_NO_LEASE || !look(w, leases[i], &keys[i], &owner, false, &view)) continue;
+      if (leases[i] == NEAP_NO_LEASE || !look(w, leases[i], &keys[i], &owner, &view)) continue;
       if (!local) continue; /* the bytes of a lease that is dropped meanwhile are not its any more */
       expect(w, is_whole(&view), "a leased object is not whole");
       uint64_t word;

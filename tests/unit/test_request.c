@@ -42,7 +42,8 @@ static void recorded_keys_are_understood(void **state) {
     neap__ipc_key key;
     neap_error err = {{0}};
     if (!is_key(&r->frames[i])) continue;
-    if (neap__ipc_key_read(neap__reader_over(r->frames[i].at, r->frames[i].bytes), &key, &err)) fail_msg("%s", err.text);
+    if (neap__ipc_key_read(neap__reader_over(r->frames[i].at, r->frames[i].bytes), &key, &err))
+      fail_msg("%s", err.text);
     assert_true(neap__text_is(key.model, "demo/tiny-llama"));
     assert_in_range(key.world_size, 1, 2);
     assert_int_equal(key.all_workers, strcmp(r->frames[i].op, "lookup") == 0 || r->frames[i].op[0] == 'f');
@@ -170,7 +171,8 @@ static void a_bad_field_is_named(void **state) {
   static const struct { const char *field, *raw; size_t bytes; } bad[] = {
       {"model_name", NULL, 0}, {"world_size", NULL, 0}, {"worker_id", NULL, 0}, {"token_ids", NULL, 0},
       {"start", NULL, 0}, {"end", NULL, 0}, {"request_id", NULL, 0}, {"model_name", "\x01", 1},
-      {"world_size", "\x00", 1}, {"world_size", "\xcd\x01\x00", 3}, {"world_size", "\xc3", 1}, {"world_size", "\xff", 1},
+      {"world_size", "\x00", 1}, {"world_size", "\xcd\x01\x00", 3}, {"world_size", "\xc3", 1},
+      {"world_size", "\xff", 1},
       {"worker_id", "\x02", 1}, {"worker_id", "\xff", 1}, {"worker_id", "\xa1" "0", 2}, {"token_ids", "\xc0", 1},
       {"token_ids", "\x91\xff", 2}, {"start", "\xff", 1}, {"start", "\xcb\0\0\0\0\0\0\0\0", 9},
       {"end", "\xcf\x80\0\0\0\0\0\0\0", 9}, {"request_id", "\xc4\x01" "r", 3}, {"cache_salt", "\xa3" "a@b", 4},

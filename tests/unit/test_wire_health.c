@@ -165,6 +165,19 @@ static void a_silent_worker_is_reaped_and_its_reservation_dropped(void **state) 
   assert_int_equal(l1_stats(b).staged, 0);
 }
 
+static void an_address_in_use_is_refused_by_name(void **state) {
+  bench *b = *state;
+  neap_error err = {{0}};
+  neap__server *second;
+  neap__server_config config = {.engine = b->engine, .host = "localhost", .port = neap__server_port(b->server)};
+  assert_int_equal(neap__server_open(&config, &second, &err), NEAP_EBUSY);
+  assert_non_null(strstr(err.text, "127.0.0.1"));
+  config.port = 65536;
+  assert_int_equal(neap__server_open(&config, &second, &err), NEAP_EINVAL);
+  assert_non_null(strstr(err.text, "port: 65536"));
+  assert_alive(b);
+}
+
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static void short_message(void **state) {
@@ -320,6 +333,7 @@ int main(void) {
       TEST(registering_again_changes_nothing),
       TEST(a_worker_with_an_absurd_layout_runs_uncached),
       TEST(a_silent_worker_is_reaped_and_its_reservation_dropped),
+      TEST(an_address_in_use_is_refused_by_name),
       TEST(short_message),
       TEST(stream_control_and_unknown_operations_are_not_answered),
       TEST(too_many_frames_are_ignored),

@@ -22,7 +22,7 @@ with() {
   luajit tests/vllm/files.lua "$4" "$port" || fail "$1 did not $4 all of it in $2"
   [ "$4" = check ] || await 30 server has_files "$2"
   end_group "$server"
-  say "$1: ${4}ed 8 chunks, $2"
+  say "$1 $4: 8 chunks in $2"
 }
 has_files() { [ "$(find "$1" -name '*.data' | wc -l)" = 8 ]; }
 

@@ -279,7 +279,8 @@ int neap__arena_check(const neap__arena *a, neap_error *err) {
     for (uint32_t f = 0; f < FINE; f++)
       for (uint32_t e = a->classes[c][f]; e != NONE; e = a->extents[e].next_free) listed++;
   if (at != a->units || used != a->used || listed != free_count)
-    return neap__fail(err, NEAP_ECORRUPT, "arena: %u of %u units tiled, %llu counted as used, %llu found, %u free listed, %u found",
-                      at, a->units, (unsigned long long)a->used, (unsigned long long)used, listed, free_count);
+    return neap__fail(err, NEAP_ECORRUPT,
+                      "arena: %u of %u units tiled, %llu counted as used, %llu found, %u free listed, %u found", at,
+                      a->units, (unsigned long long)a->used, (unsigned long long)used, listed, free_count);
   return 0;
 }

@@ -4,9 +4,9 @@
  *
  * Extents of whole units (align_bytes each) tile the pool; each belongs to a slot or is free. Free extents merge with
  * their free neighbours at once and wait in size classes (two-level segregated fit: Masmano, Ripoll, Crespo, Real,
- * "TLSF: a new dynamic memory allocator for real-time systems", 2004), so giving back is O(1), taking walks at most one class, and an
- * object of a common size fits exactly where one of its kind left. Bookkeeping is private memory: a pool's own bytes
- * are never read or written here, and after a restart the arena is rebuilt from the slots.
+ * "TLSF: a new dynamic memory allocator for real-time systems", 2004), so giving back is O(1), taking walks at most one
+ * class, and an object of a common size fits exactly where one of its kind left. Bookkeeping is private memory: a
+ * pool's own bytes are never read or written here, and after a restart the arena is rebuilt from the slots.
  *
  * Slot numbers are handed out here too, for they are taken and given back together with their bytes.
  * Not thread-safe: the caller holds L1's arena lock. */

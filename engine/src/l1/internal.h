@@ -16,7 +16,7 @@
 
 typedef struct neap__shard {
   _Alignas(64) pthread_mutex_t lock;
-  uint32_t *buckets; /* slot + 1 of each chain's head, 0 = empty */
+  _Atomic uint32_t *buckets; /* slot + 1 of each chain's head, 0 = empty; read without the lock only to prefetch */
   uint32_t free_lease; /* list through lease_record.next, id + 1 */
   _Atomic uint32_t given_back; /* leases returned without the lock, id + 1 */
 } neap__shard;
@@ -30,7 +30,7 @@ struct neap__l1 {
   neap__slot *slots;          /* = segment.slots */
   neap__lease_record *leases; /* = segment.leases */
   uint32_t leases_per_shard, bucket_mask;
-  uint32_t *chain;         /* slot -> next slot + 1 of its bucket */
+  _Atomic uint32_t *chain; /* slot -> next slot + 1 of its bucket */
   _Atomic uint32_t *pins;  /* slot -> leases on it */
   neap__shard shards[NEAP_SHARDS];
   pthread_mutex_t arena_lock;
@@ -76,10 +76,11 @@ void neap__l1_unlink(neap__l1 *l1, uint32_t slot); /* out of its chain; shard lo
 uint64_t neap__l1_rounded(const neap__l1 *l1, uint64_t bytes);
 uint32_t neap__l1_fingerprint(const neap__l1 *l1, uint64_t offset, uint64_t bytes);
 uint32_t neap__l1_seal(const neap__slot *slot);
-void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t pos,
-                   uint32_t request);
+void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t request);
 /* Takes a resident slot out of the index: frees it, or dooms it while it has leases. Shard locked. */
 void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason);
+/* Takes a staged slot out of the index; its writer may still be at work. Shard locked. */
+void neap__l1_doom_staged(neap__l1 *l1, uint32_t slot);
 /* Frees a slot that nobody can reach any more. Shard locked. */
 void neap__l1_free(neap__l1 *l1, uint32_t slot);
 /* The lease record of a handle if its generation is current, else NULL; *word is what it said. */

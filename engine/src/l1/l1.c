@@ -46,7 +46,7 @@ static int open_tables(neap__l1 *l1, uint32_t slots) {
   bool ok = l1->chain && l1->pins && l1->tenant_bytes;
   for (uint32_t i = 0; i < NEAP_SHARDS; i++) {
     pthread_mutex_init(&l1->shards[i].lock, NULL);
-    l1->shards[i].buckets = calloc(buckets, sizeof(uint32_t));
+    l1->shards[i].buckets = calloc(buckets, sizeof *l1->shards[i].buckets);
     ok = ok && l1->shards[i].buckets;
   }
   pthread_mutex_init(&l1->arena_lock, NULL);
@@ -106,7 +106,8 @@ static void count_pins(neap__l1 *l1, uint32_t slots) {
   for (uint32_t shard = 0; shard < NEAP_SHARDS; shard++) {
     uint32_t first = shard * l1->leases_per_shard, high = atomic_load(&l1->segment.header->leases_high[shard]);
     for (neap__lease_record *record = &l1->leases[first]; record < &l1->leases[first + high]; record++)
-      if (lease_holds(l1, record, atomic_load(&record->word), slots)) atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
+      if (lease_holds(l1, record, atomic_load(&record->word), slots))
+        atomic_fetch_add(&l1->pins[neap__lease_slot(record)], 1);
   }
 }
 
@@ -197,7 +198,7 @@ static int take_over(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
   }
   settle_leases(l1, slots, report);
   qsort(found, residents, sizeof *found, by_stamp);
-  for (uint32_t i = 0; i < residents; i++) neap__l1_emit(l1, NEAP_EV_INSERT, 0, found[i].slot, 0, 0);
+  for (uint32_t i = 0; i < residents; i++) neap__l1_emit(l1, NEAP_EV_INSERT, 0, found[i].slot, 0);
   report->kept = residents;
   report->took_over = true;
   free(found);

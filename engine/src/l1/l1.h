@@ -107,9 +107,10 @@ void *neap__l1_annex(neap__l1 *l1, size_t *bytes);
 #define NEAP_RESERVE_TEMPORARY 2u /* the object leaves L1 when its last lease ends */
 
 /* Stages one buffer of bytes[i] for each key. results[i]: 0 (leases[i] is the writer's lease), NEAP_EEXIST (resident),
- * NEAP_EBUSY (exclusive, and staged by anybody, also earlier in this call). Space for all keys that need one is taken together or not at all:
- * when it is short the call returns NEAP_ENOSPC (no room now), NEAP_ELIMIT (no slot or lease free) or NEAP_EINVAL
- * (an object larger than the pool, or of zero bytes), and nothing is staged. Returns 0 otherwise. */
+ * NEAP_EBUSY (exclusive, and staged by anybody, also earlier in this call). Space for all keys that need one is taken
+ * together or not at all: when it is short the call returns NEAP_ENOSPC (no room now), NEAP_ELIMIT (no slot or lease
+ * free) or NEAP_EINVAL (an object larger than the pool, or of zero bytes), and nothing is staged: all leases are
+ * NEAP_NO_LEASE. Returns 0 otherwise. */
 int neap__l1_reserve(neap__l1 *l1, uint32_t count, const neap__key *keys, const uint64_t *bytes, uint32_t flags,
                      const neap__owner *owner, neap__lease *leases, int *results);
 
@@ -128,9 +129,9 @@ neap__lease neap__l1_staged(neap__l1 *l1, const neap__key *key, const neap__owne
 
 /* --- reading -------------------------------------------------------------------------------------------------- */
 
-/* Leases each resident object among keys to owner, readers (1 .. 65535) times; leases[i] is NEAP_NO_LEASE for a miss.
- * With stop_at_miss the first miss ends the walk (the rest are NEAP_NO_LEASE). Returns how many were leased, or
- * NEAP_ELIMIT (no lease record free; nothing is held). */
+/* Leases each resident object among keys to owner, readers times (brought into 1 .. 65535); leases[i] is NEAP_NO_LEASE
+ * for a miss. With stop_at_miss the first miss ends the walk (the rest are NEAP_NO_LEASE). Returns how many were
+ * leased, or NEAP_ELIMIT (no lease record free; nothing is held). */
 int neap__l1_acquire(neap__l1 *l1, uint32_t count, const neap__key *keys, const neap__owner *owner, uint32_t readers,
                      bool stop_at_miss, neap__lease *leases);
 
@@ -152,7 +153,8 @@ void neap__l1_each_lease(neap__l1 *l1,
                          void (*visit)(void *ctx, neap__lease lease, const neap__owner *owner, bool staged), void *ctx);
 
 /* Records use of objects (recency and HIT events), in the order given: pass the tail of a prompt first. pos is the
- * position of keys[0] in its request, counting down. Absent keys are skipped. */
+ * position of keys[0] in its request, counting down. Absent keys are skipped. The events come together, after the
+ * locks are gone: the slot of a HIT may by then be free, or another object's. */
 void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_t pos, uint32_t request);
 
 /* --- removing ------------------------------------------------------------------------------------------------- */

@@ -6,24 +6,26 @@
 
 #include "l1/internal.h"
 
+#define LOOK_AHEAD 16u
+
 /* --- small parts ---------------------------------------------------------------------------------------------- */
 
 neap__shard *neap__l1_shard(neap__l1 *l1, uint64_t hash) { return &l1->shards[hash & (NEAP_SHARDS - 1)]; }
 
-static uint32_t *bucket_of(neap__l1 *l1, uint64_t hash) {
+static _Atomic uint32_t *bucket_of(neap__l1 *l1, uint64_t hash) {
   return &neap__l1_shard(l1, hash)->buckets[(hash >> 6) & l1->bucket_mask];
 }
 
 void neap__l1_link(neap__l1 *l1, uint32_t slot) {
-  uint32_t *head = bucket_of(l1, neap__key_hash(&l1->slots[slot].key));
-  l1->chain[slot] = *head;
-  *head = slot + 1;
+  _Atomic uint32_t *head = bucket_of(l1, neap__key_hash(&l1->slots[slot].key));
+  atomic_store(&l1->chain[slot], atomic_load(head));
+  atomic_store(head, slot + 1);
 }
 
 void neap__l1_unlink(neap__l1 *l1, uint32_t slot) {
-  uint32_t *at = bucket_of(l1, neap__key_hash(&l1->slots[slot].key));
-  while (*at != slot + 1) at = &l1->chain[*at - 1];
-  *at = l1->chain[slot];
+  _Atomic uint32_t *at = bucket_of(l1, neap__key_hash(&l1->slots[slot].key));
+  while (atomic_load(at) != slot + 1) at = &l1->chain[atomic_load(at) - 1];
+  atomic_store(at, atomic_load(&l1->chain[slot]));
 }
 
 uint64_t neap__l1_rounded(const neap__l1 *l1, uint64_t bytes) {
@@ -43,17 +45,24 @@ uint32_t neap__l1_seal(const neap__slot *slot) {
   return neap__crc32c(neap__crc32c(0, &slot->key, sizeof slot->key), &slot->offset, 2 * sizeof slot->offset);
 }
 
-void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t pos,
-                   uint32_t request) {
-  if (!l1->config.emit) return;
+static uint32_t now_ms(const neap__l1 *l1) { return (uint32_t)((neap__now_ns() - l1->opened_ns) / 1000000); }
+
+static neap_event event_of(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos, uint32_t time_ms) {
   const neap__slot *s = &l1->slots[slot];
-  neap_event event = {.slot = slot, .type = (uint8_t)type, .reason = (uint8_t)reason, .request = request};
+  neap_event event = {.slot = slot, .type = (uint8_t)type, .time_ms = time_ms};
   memcpy(&event.h1, s->key.hash, 4);
   memcpy(&event.h2, s->key.hash + 4, 4);
   event.pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
   event.tenant = s->key.tenant;
   event.kib = (uint32_t)((s->bytes + 1023) / 1024);
-  event.time_ms = (uint32_t)((neap__now_ns() - l1->opened_ns) / 1000000);
+  return event;
+}
+
+void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t request) {
+  if (!l1->config.emit) return;
+  neap_event event = event_of(l1, type, slot, 0, now_ms(l1));
+  event.reason = (uint8_t)reason;
+  event.request = request;
   l1->config.emit(l1->config.emit_ctx, &event, 1);
 }
 
@@ -67,6 +76,22 @@ static uint32_t find(neap__l1 *l1, const neap__key *key, uint64_t hash, bool *st
     if (staged) *staged = true;
   }
   return NEAP_NO_SLOT;
+}
+
+/* Hashes keys and asks for the memory that finding them will read, so that their misses overlap. */
+static void look_ahead(neap__l1 *l1, uint32_t count, const neap__key *keys, uint64_t *hashes) {
+  for (uint32_t i = 0; i < count; i++) {
+    hashes[i] = neap__key_hash(&keys[i]);
+    __builtin_prefetch(bucket_of(l1, hashes[i]));
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t head = atomic_load_explicit(bucket_of(l1, hashes[i]), memory_order_relaxed);
+    if (!head) continue;
+    const char *slot = (const char *)&l1->slots[head - 1];
+    __builtin_prefetch(slot);
+    __builtin_prefetch(slot + sizeof(neap__slot) - 1);
+    __builtin_prefetch((const void *)&l1->pins[head - 1], 1);
+  }
 }
 
 /* --- leases --------------------------------------------------------------------------------------------------- */
@@ -130,7 +155,7 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
   uint32_t generation = neap__lease_generation(atomic_load(&record->word)) + 1;
   uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MAX(NEAP_MIN(readers, UINT16_MAX), 1));
   atomic_fetch_add(&l1->pins[slot], 1);
-  atomic_store(&record->word, word);
+  atomic_store_explicit(&record->word, word, memory_order_release);
   return neap__l1_handle(l1, record, word);
 }
 
@@ -168,7 +193,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
   neap__slot *s = &l1->slots[slot];
   uint64_t word = atomic_load(&s->word);
   neap__l1_unlink(l1, slot);
-  neap__l1_emit(l1, NEAP_EV_REMOVE, reason, slot, 0, 0);
+  neap__l1_emit(l1, NEAP_EV_REMOVE, reason, slot, 0);
   atomic_fetch_sub(&l1->tenant_bytes[s->key.tenant], neap__l1_rounded(l1, s->bytes));
   atomic_fetch_sub(&l1->objects, 1);
   /* The word first, then the pins: a release that ends the last lease meanwhile sees DOOMED and frees, or its pin is
@@ -290,10 +315,12 @@ static neap__shard *claim_staged(neap__l1 *l1, neap__lease lease, uint32_t *slot
   uint64_t word;
   neap__lease_record *record = neap__l1_record(l1, lease, &word);
   if (!record || !(neap__lease_flags(word) & NEAP_LEASE_WRITE)) return NULL;
-  *slot = neap__lease_slot(record);
   neap__shard *shard = lease_shard(l1, lease);
   pthread_mutex_lock(&shard->lock);
-  if (atomic_load(&record->word) == word) return shard;
+  if (atomic_load(&record->word) == word) {
+    *slot = neap__lease_slot(record);
+    return shard;
+  }
   pthread_mutex_unlock(&shard->lock);
   return NULL;
 }
@@ -311,10 +338,18 @@ static void unstage(neap__l1 *l1, uint32_t slot) {
   atomic_fetch_sub(&l1->staged, 1);
 }
 
-static void discard_staged(neap__l1 *l1, uint32_t slot) {
+void neap__l1_doom_staged(neap__l1 *l1, uint32_t slot) {
+  neap__slot *s = &l1->slots[slot];
+  uint64_t word = atomic_load(&s->word);
   unstage(l1, slot);
   neap__l1_unlink(l1, slot);
-  neap__l1_free(l1, slot);
+  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
+}
+
+/* What a writer leaves whose object is not wanted. Freed here, or by the last to let go of it. Shard locked. */
+static void discard(neap__l1 *l1, uint32_t slot) {
+  if (neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED) neap__l1_doom_staged(l1, slot);
+  if (atomic_load(&l1->pins[slot]) == 0) neap__l1_free(l1, slot);
 }
 
 static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
@@ -326,18 +361,24 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
   atomic_fetch_add(&l1->objects, 1);
   atomic_fetch_add(&l1->inserted_objects, 1);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & 0xff00, NEAP_SLOT_RESIDENT));
-  neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, 0, request);
+  neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, request);
 }
 
 int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
                     neap__lease *pin) {
-  neap__view view;
-  int rc = neap__l1_view(l1, lease, &view);
-  if (rc) return rc;
-  uint32_t fingerprint = neap__l1_fingerprint(l1, view.offset, view.bytes);
   uint32_t slot;
   neap__shard *shard = claim_staged(l1, lease, &slot);
   if (!shard) return NEAP_ESTALE;
+  /* Reading the bytes takes long, and the lease may be dropped meanwhile: a pin of our own keeps them. */
+  uint32_t generation = neap__slot_generation(atomic_load(&l1->slots[slot].word));
+  atomic_fetch_add(&l1->pins[slot], 1);
+  pthread_mutex_unlock(&shard->lock);
+  uint32_t fingerprint = neap__l1_fingerprint(l1, l1->slots[slot].offset, l1->slots[slot].bytes);
+  if (!claim_staged(l1, lease, &slot)) {
+    unpin(l1, shard, slot, generation);
+    return NEAP_ESTALE;
+  }
+  atomic_fetch_sub(&l1->pins[slot], 1);
   neap__lease_record *writer = &l1->leases[(uint32_t)lease - 1];
   uint64_t hash = neap__key_hash(&l1->slots[slot].key);
   bool staged = neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED;
@@ -350,10 +391,7 @@ int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owne
   }
   end_writer(l1, writer);
   if (pin) *pin = staged ? lease_grant(l1, shard, resident, pin_owner, 0, readers) : NEAP_NO_LEASE;
-  if (!staged)
-    neap__l1_free(l1, slot); /* cleared by force while it was being written */
-  else if (!first)
-    discard_staged(l1, slot);
+  if (!first) discard(l1, slot); /* another was quicker, or it was cleared by force while it was being written */
   pthread_mutex_unlock(&shard->lock);
   if (won) *won = first;
   if (staged && pin && *pin == NEAP_NO_LEASE) return NEAP_ELIMIT;
@@ -366,10 +404,7 @@ int neap__l1_abort(neap__l1 *l1, neap__lease lease) {
   if (!shard) return NEAP_ESTALE;
   bool staged = neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED;
   end_writer(l1, &l1->leases[(uint32_t)lease - 1]);
-  if (staged)
-    discard_staged(l1, slot);
-  else
-    neap__l1_free(l1, slot);
+  discard(l1, slot);
   pthread_mutex_unlock(&shard->lock);
   return staged ? 0 : NEAP_ESTALE;
 }
@@ -396,10 +431,12 @@ neap__lease neap__l1_staged(neap__l1 *l1, const neap__key *key, const neap__owne
 
 int neap__l1_acquire(neap__l1 *l1, uint32_t count, const neap__key *keys, const neap__owner *owner, uint32_t readers,
                      bool stop_at_miss, neap__lease *leases) {
+  uint64_t hashes[LOOK_AHEAD];
   uint32_t held = 0, i = 0;
   bool dry = false;
   for (; i < count && !dry; i++) {
-    uint64_t hash = neap__key_hash(&keys[i]);
+    if (i % LOOK_AHEAD == 0) look_ahead(l1, NEAP_MIN(count - i, LOOK_AHEAD), &keys[i], hashes);
+    uint64_t hash = hashes[i % LOOK_AHEAD];
     neap__shard *shard = neap__l1_shard(l1, hash);
     pthread_mutex_lock(&shard->lock);
     uint32_t slot = find(l1, &keys[i], hash, NULL);
@@ -462,16 +499,27 @@ int neap__l1_release(neap__l1 *l1, neap__lease lease, uint32_t readers) {
   return 0;
 }
 
+/* Hits are told outside of the locks and together: one that comes late finds its slot gone or another's, and the
+ * receiver allows for that. */
 void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_t pos, uint32_t request) {
+  uint64_t hashes[LOOK_AHEAD];
+  neap_event events[LOOK_AHEAD];
+  uint32_t told = 0, time_ms = l1->config.emit ? now_ms(l1) : 0;
   for (uint32_t i = 0; i < count; i++) {
-    uint64_t hash = neap__key_hash(&keys[i]);
+    if (i % LOOK_AHEAD == 0) look_ahead(l1, NEAP_MIN(count - i, LOOK_AHEAD), &keys[i], hashes);
+    uint64_t hash = hashes[i % LOOK_AHEAD];
     neap__shard *shard = neap__l1_shard(l1, hash);
     pthread_mutex_lock(&shard->lock);
     uint32_t slot = find(l1, &keys[i], hash, NULL);
     if (slot != NEAP_NO_SLOT) {
-      atomic_store(&l1->slots[slot].stamp, atomic_fetch_add(&l1->segment.header->stamp, 1) + 1);
-      neap__l1_emit(l1, NEAP_EV_HIT, 0, slot, pos > i ? pos - i : 0, request);
+      uint64_t stamp = atomic_fetch_add(&l1->segment.header->stamp, 1) + 1;
+      atomic_store_explicit(&l1->slots[slot].stamp, stamp, memory_order_relaxed);
+      events[told] = event_of(l1, NEAP_EV_HIT, slot, pos > i ? pos - i : 0, time_ms);
+      events[told++].request = request;
     }
     pthread_mutex_unlock(&shard->lock);
+    if (told < LOOK_AHEAD && (told == 0 || i + 1 < count)) continue;
+    if (l1->config.emit) l1->config.emit(l1->config.emit_ctx, events, told);
+    told = 0;
   }
 }

@@ -7,11 +7,12 @@
 
 #include "l1/internal.h"
 
-/* The shard of a slot, locked, if the slot is in `state` now; else NULL. */
-static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t state) {
+/* The shard of a slot, locked, if the slot is resident or staged now; else NULL. */
+static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t *state) {
   for (;;) {
     uint64_t word = atomic_load(&l1->slots[slot].word);
-    if (neap__slot_state(word) != state) return NULL;
+    *state = neap__slot_state(word);
+    if (*state != NEAP_SLOT_RESIDENT && *state != NEAP_SLOT_STAGED) return NULL;
     neap__shard *shard = &l1->shards[neap__slot_shard(word)];
     pthread_mutex_lock(&shard->lock);
     if (atomic_load(&l1->slots[slot].word) == word) return shard;
@@ -21,10 +22,11 @@ static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t state) {
 
 int64_t neap__l1_evict(neap__l1 *l1, uint32_t slot) {
   if (slot >= l1->segment.header->slots_max) return NEAP_ENOENT;
-  neap__shard *shard = lock_slot(l1, slot, NEAP_SLOT_RESIDENT);
+  uint32_t state;
+  neap__shard *shard = lock_slot(l1, slot, &state);
   if (!shard) return NEAP_ENOENT;
-  int64_t freed = NEAP_EBUSY;
-  if (atomic_load(&l1->pins[slot]) == 0) {
+  int64_t freed = state == NEAP_SLOT_RESIDENT ? NEAP_EBUSY : NEAP_ENOENT;
+  if (state == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0) {
     freed = (int64_t)neap__l1_rounded(l1, l1->slots[slot].bytes);
     neap__l1_expel(l1, slot, NEAP_REMOVE_EVICT);
     atomic_fetch_add(&l1->evicted_objects, 1);
@@ -36,7 +38,8 @@ int64_t neap__l1_evict(neap__l1 *l1, uint32_t slot) {
 
 static bool movable(void *ctx, uint32_t slot) {
   neap__l1 *l1 = ctx;
-  return neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0;
+  uint32_t state = neap__slot_state(atomic_load(&l1->slots[slot].word));
+  return state == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0;
 }
 
 int neap__l1_evict_window(neap__l1 *l1, uint64_t bytes) {
@@ -71,27 +74,18 @@ int neap__l1_remove(neap__l1 *l1, const neap__key *key, bool force) {
   return rc;
 }
 
-/* Staged bytes vanish from view; the writer may still be copying, so they are freed when it commits or aborts. */
-static void doom_staged(neap__l1 *l1, uint32_t slot) {
-  neap__slot *s = &l1->slots[slot];
-  neap__l1_unlink(l1, slot);
-  atomic_fetch_sub(&l1->staged_bytes, neap__l1_rounded(l1, s->bytes));
-  atomic_fetch_sub(&l1->staged, 1);
-  uint64_t word = atomic_load(&s->word);
-  atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & NEAP_SLOT_SHARD, NEAP_SLOT_DOOMED));
-}
-
 uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
   uint32_t removed = 0, high = atomic_load(&l1->segment.header->slots_high);
   for (uint32_t slot = 0; slot < high; slot++) {
-    neap__shard *shard = lock_slot(l1, slot, NEAP_SLOT_RESIDENT);
-    if (shard) {
-      if (force || atomic_load(&l1->pins[slot]) == 0) neap__l1_expel(l1, slot, NEAP_REMOVE_CLEAR), removed++;
-      pthread_mutex_unlock(&shard->lock);
-    } else if (force && (shard = lock_slot(l1, slot, NEAP_SLOT_STAGED))) {
-      doom_staged(l1, slot);
-      pthread_mutex_unlock(&shard->lock);
+    uint32_t state;
+    neap__shard *shard = lock_slot(l1, slot, &state);
+    if (!shard) continue;
+    if (state == NEAP_SLOT_STAGED && force) neap__l1_doom_staged(l1, slot);
+    if (state == NEAP_SLOT_RESIDENT && (force || atomic_load(&l1->pins[slot]) == 0)) {
+      neap__l1_expel(l1, slot, NEAP_REMOVE_CLEAR);
+      removed++;
     }
+    pthread_mutex_unlock(&shard->lock);
   }
   return removed;
 }

@@ -74,8 +74,7 @@ static int check_huge_pages(const neap__l1_config *config, bool named, neap_erro
       if (!fgets(text, sizeof text, f)) text[0] = 0;
       fclose(f);
     }
-    if (strstr(text, "[always]") || strstr(text, "[advise]") || strstr(text, "[within_size]") || strstr(text, "[force]"))
-      return 0;
+    if (text[0] && !strstr(text, "[never]") && !strstr(text, "[deny]")) return 0;
     return neap__fail(err, NEAP_ENOSPC,
                       "l1-use-hugepages: shared memory of this kernel has no huge pages (shmem_enabled is \"%.*s\"); "
                       "expected advise or always in /sys/kernel/mm/transparent_hugepage/shmem_enabled",

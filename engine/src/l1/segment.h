@@ -22,8 +22,8 @@ enum { NEAP_SLOT_FREE = 0, NEAP_SLOT_STAGED = 1, NEAP_SLOT_RESIDENT = 2, NEAP_SL
 #define NEAP_SLOT_SHARD_AT 10u     /* bits 10 .. 15 of the word: the shard, so that it is known before locking it */
 #define NEAP_SLOT_SHARD 0xfc00u
 
-/* One object. word = generation << 16 | shard << 10 | flags | state. All other fields are written before the word says STAGED and
- * only stamp and fingerprint change later. seal covers what identifies and locates the bytes. */
+/* One object. word = generation << 16 | shard << 10 | flags | state. All other fields are written before the word says
+ * STAGED and only stamp and fingerprint change later. seal covers what identifies and locates the bytes. */
 typedef struct neap__slot {
   _Atomic uint64_t word;
   neap__key key;

@@ -105,7 +105,7 @@ static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
   if (!cJSON_HasObjectItem(json, "type")) cJSON_AddStringToObject(json, "type", neap__tier_config_of(tier)->name);
   if (!cJSON_HasObjectItem(json, "current_size_bytes"))
     neap__http_json_u64(json, "current_size_bytes", stats->used_bytes);
-  if (!cJSON_HasObjectItem(json, "max_capacity_bytes"))
+  if (stats->capacity_bytes && !cJSON_HasObjectItem(json, "max_capacity_bytes"))
     neap__http_json_u64(json, "max_capacity_bytes", stats->capacity_bytes);
   return json;
 }

@@ -17,7 +17,8 @@ typedef struct record {
   _Atomic uint32_t live; /* 1 when all other words are written; 0 before they change */
   uint32_t space, world_size, one_plane;
   uint64_t id, block_size;
-  uint64_t spare[4];
+  _Atomic uint64_t pinged; /* 1 after the first ping: such a worker is reaped sooner */
+  uint64_t spare[3];
 } record;
 _Static_assert(sizeof(record) == 64, "records are shared between builds");
 
@@ -41,6 +42,7 @@ static void record_write(neap__instances *all, const neap__instance *instance) {
   r->world_size = instance->world_size;
   r->block_size = instance->block_size;
   r->one_plane = instance->one_plane;
+  r->pinged = 0;
   atomic_store_explicit(&r->live, 1, memory_order_release);
 }
 
@@ -130,7 +132,8 @@ static int instance_add(neap__instances *all, const neap__instance *like, uint64
 static void adopt(neap__instances *all, uint32_t index, uint64_t now_ns) {
   record *r = &all->annex->records[index];
   neap__instance like = {.entry.id = r->id, .space = r->space, .world_size = r->world_size, .record = index,
-                         .block_size = (uint32_t)NEAP_MIN(r->block_size, UINT32_MAX), .one_plane = r->one_plane != 0};
+                         .block_size = (uint32_t)NEAP_MIN(r->block_size, UINT32_MAX), .one_plane = r->one_plane != 0,
+                         .pinged = r->pinged != 0};
   neap__instance *instance;
   if (r->space < neap__names_spaces(all->names) && r->world_size >= 1 && r->world_size <= NEAP_WORLD_MAX &&
       !neap__instances_find(all, r->id) && !write_slot_tail(&like, neap__names_layout(all->names, r->space)) &&
@@ -260,6 +263,8 @@ static void told_forget(neap__instances *all, uint64_t id) {
 bool neap__instances_ping(neap__instances *all, uint64_t id, uint64_t now_ns) {
   neap__instance *instance = neap__instances_find(all, id);
   if (instance) {
+    if (!instance->pinged)
+      atomic_store_explicit(&all->annex->records[instance->record].pinged, 1, memory_order_relaxed);
     instance->pinged = true;
     instance->seen_ns = now_ns;
     return true;

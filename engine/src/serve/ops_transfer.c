@@ -154,17 +154,19 @@ int neap__op_prepare_store(neap__server *server, neap__call *call, neap_error *e
   return 0;
 }
 
-/* Publishes, or with `drop` gives back, what the transfer staged. Returns how many objects there were; the keys of the
- * published ones come first in batch.keys. */
+/* Publishes, or with `drop` gives back, what the transfer staged, the tail of the prompt first: what is published last
+ * is the most recent. Returns how many objects there were; their keys come first in batch.keys. */
 static uint32_t publish(neap__server *server, const pair *p, bool drop) {
   neap__batch *b = &server->batch;
   uint32_t done = 0;
-  for (uint32_t i = 0; i < p->count; i++) {
+  for (uint32_t i = p->count; i-- > 0;) {
     neap__lease lease = neap__l1_staged(server->l1, &b->keys[i], &p->owner);
-    if (lease == NEAP_NO_LEASE) continue;
-    int code = drop ? neap__l1_abort(server->l1, lease) : neap__l1_commit(server->l1, lease, NULL, NULL, 0, NULL);
-    if (code == 0) b->keys[done++] = b->keys[i];
+    b->results[i] = lease == NEAP_NO_LEASE ? NEAP_ENOENT
+                    : drop                 ? neap__l1_abort(server->l1, lease)
+                                           : neap__l1_commit(server->l1, lease, NULL, NULL, 0, NULL);
   }
+  for (uint32_t i = 0; i < p->count; i++)
+    if (b->results[i] == 0) b->keys[done++] = b->keys[i];
   return done;
 }
 

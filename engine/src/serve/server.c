@@ -16,6 +16,7 @@
 
 #define PEER_QUEUE_MAX 16384   /* messages of one peer, each way */
 #define MESSAGE_BYTES_MAX ((int64_t)1 << 30) /* libzmq drops a peer that sends more */
+#define KNOCK_ENDPOINT "inproc://neap-wire"
 #define LINGER_MS 200          /* last replies of a closing server */
 
 int neap__batch_reserve(neap__batch *batch, uint32_t count) {
@@ -161,7 +162,7 @@ static int resolve(const char *host, char *text, size_t cap, bool *ipv6, neap_er
 static int set_options(void *socket, bool ipv6) {
   const struct { int name, value; } options[] = {
       {ZMQ_ROUTER_MANDATORY, 1}, {ZMQ_LINGER, 0}, {ZMQ_RCVHWM, PEER_QUEUE_MAX}, {ZMQ_SNDHWM, PEER_QUEUE_MAX},
-      {ZMQ_IPV6, ipv6}};
+      {ZMQ_IPV6, ipv6}, {ZMQ_RCVTIMEO, (int)NEAP_CHORES_MS}};
   for (uint32_t i = 0; i < NEAP_ARRAY_LEN(options); i++)
     if (zmq_setsockopt(socket, options[i].name, &options[i].value, sizeof(int))) return -1;
   int64_t bytes_max = MESSAGE_BYTES_MAX;
@@ -189,7 +190,8 @@ static int bind_socket(neap__server *server, neap_error *err) {
     return neap__fail(err, reason == EADDRINUSE ? NEAP_EBUSY : NEAP_EINVAL, "cannot listen on %s: %s", endpoint,
                       zmq_strerror(reason));
   }
-  if (zmq_getsockopt(server->socket, ZMQ_LAST_ENDPOINT, bound, &bytes) || !strrchr(bound, ':'))
+  if (zmq_getsockopt(server->socket, ZMQ_LAST_ENDPOINT, bound, &bytes) || !strrchr(bound, ':') ||
+      zmq_bind(server->socket, KNOCK_ENDPOINT))
     return neap__fail(err, NEAP_EIO, "zmq: no endpoint for %s", endpoint);
   server->port = (uint32_t)strtoul(strrchr(bound, ':') + 1, NULL, 10);
   return 0;
@@ -260,10 +262,20 @@ int neap__server_open(const neap__server_config *config, neap__server **out, nea
   return 0;
 }
 
+/* A message without content, from inside, ends the thread's wait for one. If it cannot be sent the wait ends by
+ * itself. */
+static void knock(neap__server *server) {
+  void *socket = zmq_socket(server->context, ZMQ_DEALER);
+  if (!socket) return;
+  if (zmq_connect(socket, KNOCK_ENDPOINT) == 0) (void)zmq_send(socket, "", 0, ZMQ_DONTWAIT);
+  zmq_close(socket);
+}
+
 void neap__server_close(neap__server *server) {
   int linger_ms = LINGER_MS;
   atomic_store(&server->stopping, true);
-  bell_wake(server->bell);
+  bell_wake(server->bell); /* out of zmq_poll, */
+  knock(server);           /* or out of zmq_msg_recv */
   pthread_join(server->thread, NULL);
   zmq_setsockopt(server->socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
   neap__sessions_close(&server->sessions);

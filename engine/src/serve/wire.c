@@ -8,13 +8,12 @@
 #include "serve/wire.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define DRAIN_MAX 64u /* messages between two looks at the clock */
+#define LAST_MESSAGES_MAX 65536u
 #define ANY_ARGS 255u
 
 const neap__op neap__ops[] = {
@@ -219,6 +218,7 @@ static int serve(neap__server *server, neap__call *call, uint32_t args, neap_err
 }
 
 static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
+  if (count < 3 && atomic_load(&server->stopping)) return; /* neap__server_close knocked */
   if (count < 3) {
     NEAP_COUNT(server, bad_messages, 1);
     neap__complain(server, "a message of %u frames is ignored; a request has at least 2", count - 1);
@@ -244,18 +244,24 @@ static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
   if (!call.silent) neap__reply(server, &parts[0], &parts[1], &parts[2]);
 }
 
+static void publish_counts(neap__server *server) {
+  atomic_store_explicit(&server->counters.sessions, server->sessions.requests.count, memory_order_relaxed);
+  atomic_store_explicit(&server->counters.transfers, server->sessions.transfers.count, memory_order_relaxed);
+  atomic_store_explicit(&server->counters.instances, server->instances.table.count, memory_order_relaxed);
+}
+
 /* Receives one message whole. Returns the number of parts, 0 when there is none, -1 when the socket is closed. Parts
  * beyond the most that any operation has are dropped. */
-static int receive(neap__server *server, zmq_msg_t *parts) {
+static int receive(neap__server *server, zmq_msg_t *parts, int flags) {
   uint32_t count = 0;
   bool more = true;
   while (more) {
     zmq_msg_t *part = &parts[NEAP_MIN(count, NEAP_PARTS_MAX)];
     if (count <= NEAP_PARTS_MAX) zmq_msg_init(part);
-    if (zmq_msg_recv(part, server->socket, ZMQ_DONTWAIT) < 0) {
+    if (zmq_msg_recv(part, server->socket, flags) < 0) {
       NEAP_ASSERT(count == 0); /* libzmq delivers messages whole */
       zmq_msg_close(part);
-      return errno == EAGAIN || errno == EINTR ? 0 : -1;
+      return zmq_errno() == EAGAIN || zmq_errno() == EINTR ? 0 : -1;
     }
     more = zmq_msg_more(part);
     count++;
@@ -263,55 +269,44 @@ static int receive(neap__server *server, zmq_msg_t *parts) {
   return (int)NEAP_MIN(count, NEAP_PARTS_MAX + 1);
 }
 
-/* Serves what is there, at most DRAIN_MAX messages. False when there may be more. */
-static bool drain(neap__server *server) {
+/* Serves one message. False: there was none. */
+static bool serve_one(neap__server *server, int flags) {
   zmq_msg_t parts[NEAP_PARTS_MAX + 1];
-  for (uint32_t n = 0; n < DRAIN_MAX; n++) {
-    int count = receive(server, parts);
-    if (count <= 0) return true;
-    server->now_ns = neap__now_ns();
-    NEAP_COUNT(server, requests, 1);
-    if (count > (int)NEAP_PARTS_MAX) {
-      NEAP_COUNT(server, bad_messages, 1);
-      neap__complain(server, "a message of more than %u frames is ignored", NEAP_PARTS_MAX - 1);
-    } else {
-      dispatch(server, parts, (uint32_t)count);
-    }
-    for (int i = 0; i < count; i++) zmq_msg_close(&parts[i]);
+  int count = receive(server, parts, flags);
+  if (count <= 0) return false;
+  server->now_ns = neap__now_ns();
+  NEAP_COUNT(server, requests, 1);
+  if (count > (int)NEAP_PARTS_MAX) {
+    NEAP_COUNT(server, bad_messages, 1);
+    neap__complain(server, "a message of more than %u frames is ignored", NEAP_PARTS_MAX - 1);
+  } else {
+    dispatch(server, parts, (uint32_t)count);
   }
-  return false;
+  for (int i = 0; i < count; i++) zmq_msg_close(&parts[i]);
+  publish_counts(server);
+  return true;
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------------- */
 
-static void publish_counts(neap__server *server) {
-  atomic_store_explicit(&server->counters.sessions, server->sessions.requests.count, memory_order_relaxed);
-  atomic_store_explicit(&server->counters.transfers, server->sessions.transfers.count, memory_order_relaxed);
-  atomic_store_explicit(&server->counters.instances, server->instances.table.count, memory_order_relaxed);
-}
-
-/* What is due by the clock. Returns how long there is nothing else to do. */
-static long chores(neap__server *server) {
-  server->now_ns = neap__now_ns();
+/* What is due by the clock. */
+static void chores(neap__server *server) {
   if (server->config.reap_timeout_s > 0 && server->now_ns >= server->reap_next_ns) {
     neap__reap(server);
     server->reap_next_ns = server->now_ns + (uint64_t)(server->config.reap_timeout_s * 0.25e9);
   }
-  if (server->now_ns >= server->expire_next_ns) {
-    neap__sessions_expire(&server->sessions, server->now_ns, (uint64_t)(server->config.session_ttl_s * 1e9));
-    server->expire_next_ns = server->now_ns + 1000000000u;
-  }
-  uint64_t next_ns = neap__waiters_serve(server);
-  next_ns = NEAP_MIN(next_ns, server->expire_next_ns);
-  if (server->config.reap_timeout_s > 0) next_ns = NEAP_MIN(next_ns, server->reap_next_ns);
+  neap__sessions_expire(&server->sessions, server->now_ns, (uint64_t)(server->config.session_ttl_s * 1e9));
   publish_counts(server);
-  return next_ns <= server->now_ns ? 0 : (long)((next_ns - server->now_ns) / 1000000u) + 1;
+  server->chores_next_ns = server->now_ns + NEAP_CHORES_MS * 1000000u;
 }
 
-static void sleep_until_work(neap__server *server, long most_ms) {
+/* While replies wait for lookups, both the socket and the bell can wake the thread. Without them it sleeps inside
+ * zmq_msg_recv, which costs a system call less for each message. */
+static void sleep_for_waiters(neap__server *server, uint64_t deadline_ns) {
   zmq_pollitem_t items[] = {{.socket = server->socket, .events = ZMQ_POLLIN},
                             {.fd = server->bell->fd, .events = ZMQ_POLLIN}};
-  if (zmq_poll(items, 2, most_ms) > 0 && items[1].revents) {
+  uint64_t most_ns = deadline_ns > server->now_ns ? deadline_ns - server->now_ns : 0;
+  if (zmq_poll(items, 2, (long)NEAP_MIN(most_ns / 1000000u + 1, NEAP_CHORES_MS)) > 0 && items[1].revents) {
     uint64_t rings;
     (void)!read(server->bell->fd, &rings, sizeof(rings));
   }
@@ -320,12 +315,16 @@ static void sleep_until_work(neap__server *server, long most_ms) {
 void *neap__wire_thread(void *arg) {
   neap__server *server = arg;
   while (!atomic_load(&server->stopping)) {
-    bool dry = drain(server);
-    long most_ms = chores(server);
-    if (dry) sleep_until_work(server, most_ms);
+    bool waiting = server->waiter_count > 0;
+    bool served = serve_one(server, waiting ? ZMQ_DONTWAIT : 0);
+    if (!served) server->now_ns = neap__now_ns();
+    if (server->now_ns >= server->chores_next_ns) chores(server);
+    if (!waiting) continue;
+    uint64_t deadline_ns = neap__waiters_serve(server);
+    if (!served) sleep_for_waiters(server, deadline_ns);
   }
   /* What was received is answered; what comes now is not waited for. */
-  for (uint32_t rounds = 0; rounds < 1024 && !drain(server); rounds++) continue;
+  for (uint32_t n = 0; n < LAST_MESSAGES_MAX && serve_one(server, ZMQ_DONTWAIT); n++) continue;
   neap__waiters_drop(server);
   publish_counts(server);
   return NULL;

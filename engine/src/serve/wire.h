@@ -24,6 +24,7 @@
 #define NEAP_WAITERS_MAX 4096u   /* deferred wait_prefetch_status replies */
 #define NEAP_KEYS_MAX (1u << 20) /* objects of one lookup */
 #define NEAP_ROWS_MAX 4096u      /* shards of one chunk, over all layouts */
+#define NEAP_CHORES_MS 250u      /* between two looks at what is due by the clock */
 #define NEAP_FRAME_BYTES_MAX ((size_t)64 << 20)
 
 /* Wakes the wire thread when a fetch is final. Fetches may outlive the server, so it counts its users. */
@@ -88,7 +89,7 @@ struct neap__server {
   neap__waiter *waiters;
   uint32_t waiter_count;
 
-  uint64_t reap_next_ns, expire_next_ns;
+  uint64_t reap_next_ns, chores_next_ns;
   uint32_t logged_ops[64], logged_count;
   uint64_t complain_second_ns;
   uint32_t complaints, complaints_held;
