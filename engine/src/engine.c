@@ -11,8 +11,7 @@
 
 #define WORKERS 16u /* they wait for disks more than they compute: this is how deep reads go */
 #define WORK_QUEUE 65536u
-#define STORE_GRACE_MS 10000u
-#define TIER_GRACE_MS 10000u
+#define GRACE_MS 10000u
 #define PREFETCHES 8u
 
 static int open_l1(neap__engine *e, neap_error *err) {
@@ -59,11 +58,12 @@ static int open_flows(neap__engine *e, neap_error *err) {
                                 .ratio = e->config.ratio};
   neap__storer_config store = {.l1 = e->l1, .loop = e->loop, .tiers = e->tiers, .tier_count = e->tier_count,
                                .pending_bytes_max = e->config.l1.pool_bytes / 4, .skip_l1 = e->config.skip_l1};
+  uint32_t in_flight = e->config.prefetch_in_flight;
   int rc = neap__evictor_open(&evict, &e->evictor);
   if (!rc) rc = neap__storer_open(&store, &e->storer);
   neap__fetcher_config fetch = {.l1 = e->l1, .evictor = e->evictor, .loop = e->loop, .tiers = e->tiers,
                                 .tier_count = e->tier_count,
-                                .in_flight_max = e->config.prefetch_in_flight ? e->config.prefetch_in_flight : PREFETCHES,
+                                .in_flight_max = in_flight ? in_flight : PREFETCHES,
                                 .deadline_ms = e->config.prefetch_deadline_ms, .retain = e->config.retain,
                                 .watermark = e->config.watermark};
   if (!rc) rc = neap__fetcher_open(&fetch, &e->fetcher);
@@ -93,18 +93,34 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   return 0;
 }
 
+/* All tiers share one grace, however many there are. False if an adapter was left open. */
+static bool close_tiers(neap__engine *e, uint64_t grace_ms) {
+  bool all = true;
+  uint64_t until = neap__now_ns() + grace_ms * 1000000u;
+  for (uint32_t i = 0; i < e->tier_count; i++) {
+    uint64_t now = neap__now_ns();
+    all &= neap__tier_close(e->tiers[i], now < until ? (until - now) / 1000000u : 0);
+    neap__tier_config_free(&e->tier_configs[i]);
+  }
+  return all;
+}
+
 /* Stores first (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight; only then may
  * the memory go that adapters were given. */
 void neap__engine_close(neap__engine *e, bool keep_l1) {
   if (!e) return;
-  neap__storer_close(e->storer, STORE_GRACE_MS);
+  uint64_t grace_ms = e->config.close_grace_ms ? e->config.close_grace_ms : GRACE_MS;
+  neap__storer_close(e->storer, grace_ms);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
-  for (uint32_t i = 0; i < e->tier_count; i++) {
-    neap__tier_close(e->tiers[i], TIER_GRACE_MS);
-    neap__tier_config_free(&e->tier_configs[i]);
-  }
+  bool all_closed = close_tiers(e, grace_ms);
   neap__fetcher_close(e->fetcher);
   neap__evictor_close(e->evictor);
+  if (!all_closed) {
+    NEAP_LOG_ERROR("an adapter was left open; L1 stays mapped and the worker threads stay until the process ends");
+    neap__l1_leave(e->l1, keep_l1);
+    free(e);
+    return;
+  }
   if (e->pool) neap__pool_close(e->pool);
   if (e->loop) neap__loop_close(e->loop);
   neap__l1_close(e->l1, keep_l1);

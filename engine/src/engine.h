@@ -24,7 +24,8 @@ typedef struct neap__engine_config {
   bool skip_l1, retain;
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
-  uint32_t workers; /* threads of the pool, 0 = 16 */
+  uint32_t workers;        /* threads of the pool, 0 = 16 */
+  uint64_t close_grace_ms; /* how long close waits for stores, and then for all tiers; 0 = 10 s */
 } neap__engine_config;
 
 typedef struct neap__engine {
@@ -46,5 +47,7 @@ typedef struct neap__engine {
 
 /* Opens everything; on failure nothing is left behind and err names the part. Strings of config are borrowed. */
 int neap__engine_open(const neap__engine_config *config, neap__engine **out, neap_error *err);
-/* Drains: stores in flight finish (bounded), tiers and L1 close. keep_l1 leaves L1 for the next start. */
+/* Drains: stores in flight finish (bounded), tiers and L1 close. keep_l1 leaves L1 for the next start. All fetches have
+ * been ended before. An adapter that does not give its operations back in time is left open, and with it the memory and
+ * the threads that it may use: that is said in the log, and L1's names are removed all the same. */
 void neap__engine_close(neap__engine *engine, bool keep_l1);

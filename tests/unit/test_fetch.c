@@ -47,6 +47,20 @@ static void a_fetch_of_no_chunks_is_final_with_none(void **state) {
   assert_int_equal(flow_hits(rig, 0, 0), 0);
 }
 
+static void a_matrix_beyond_the_bound_is_refused(void **state) {
+  flow_rig *rig = *state;
+  flow_open(rig, 1);
+  neap__fetch *fetch = NULL;
+  neap__fetch_request request = {.chunks = 1 << 12, .rows = (1 << 8) + 1, .readers = 1};
+  assert_int_equal(neap__fetch_start(rig->engine->fetcher, &request, &fetch), NEAP_ELIMIT);
+  request.chunks = 1u << 31, request.rows = 1u << 31; /* their product is 0 in 32 bits */
+  assert_int_equal(neap__fetch_start(rig->engine->fetcher, &request, &fetch), NEAP_ELIMIT);
+  request.chunks = 1, request.rows = 0;
+  assert_int_equal(neap__fetch_start(rig->engine->fetcher, &request, &fetch), NEAP_ELIMIT);
+  assert_null(fetch);
+  assert_int_equal(flow_fetches(rig).lookups, 0);
+}
+
 static void a_taken_lease_belongs_to_the_caller(void **state) {
   flow_rig *rig = *state;
   flow_open(rig, 0);
@@ -506,6 +520,7 @@ int main(void) {
       TEST(what_l1_has_is_final_inside_start_and_leased_exactly),
       TEST(without_tiers_the_prefix_in_l1_is_the_answer_at_once),
       TEST(a_fetch_of_no_chunks_is_final_with_none),
+      TEST(a_matrix_beyond_the_bound_is_refused),
       TEST(a_taken_lease_belongs_to_the_caller),
       TEST(l2_fills_what_l1_lacks),
       TEST(a_hole_ends_the_prefix_and_nothing_behind_it_is_loaded_or_leased),

@@ -6,8 +6,8 @@
  *        \--> waiting --> lookup (every tier, what L1 lacks) --> plan (fold) --> load --> final
  *                              loop thread; the deadline makes any of these final
  *
- * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each of
- * them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
+ * A fetch is shared by its caller, by the loop thread, and by each lookup and load that will still report to it; each
+ * of them holds a reference, and the last to let go releases the leases that nobody took. Cells are chunk-major:
  * cell = chunk * rows + row. */
 #include "flow/fetch.h"
 
@@ -370,6 +370,7 @@ static void check_deadlines(uv_timer_t *timer) {
 /* --- the caller's side ---------------------------------------------------------------------------------------- */
 
 int neap__fetch_start(neap__fetcher *fr, const neap__fetch_request *request, neap__fetch **out) {
+  if (request->rows == 0 || (uint64_t)request->chunks * request->rows > NEAP_FETCH_CELLS_MAX) return NEAP_ELIMIT;
   neap__fetch *f = fetch_new(fr, request);
   if (!f) return NEAP_ENOMEM;
   atomic_fetch_add(&fr->lookups, 1);

@@ -46,7 +46,10 @@ typedef struct neap__fetch_request {
   void *ctx;
 } neap__fetch_request;
 
-/* Starts a fetch. 0 and *out (one reference), or NEAP_ENOMEM, NEAP_ELIMIT. Any thread. */
+#define NEAP_FETCH_CELLS_MAX (1u << 20) /* chunks * rows of one fetch */
+
+/* Starts a fetch. 0 and *out (one reference), or NEAP_ENOMEM, NEAP_ELIMIT (no row, or more cells than
+ * NEAP_FETCH_CELLS_MAX). Any thread. */
 int neap__fetch_start(neap__fetcher *fetcher, const neap__fetch_request *request, neap__fetch **out);
 
 /* True when final: *hit_chunks is the usable prefix. Any thread, no lock. */

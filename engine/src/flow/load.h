@@ -17,7 +17,8 @@ typedef struct neap__loads_config {
 } neap__loads_config;
 
 int neap__loads_open(const neap__loads_config *config, neap__loads **out);
-void neap__loads_close(neap__loads *loads); /* nothing may be in flight */
+/* Nothing may be in flight, but what adapters never gave back: then the table stays, for that refers to it. */
+void neap__loads_close(neap__loads *loads);
 
 /* One object that somebody wants. cell is the caller's number for it. */
 typedef struct neap__load_item {

@@ -95,9 +95,9 @@ void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys)
 
 /* --- storing, on the loop thread ------------------------------------------------------------------------------ */
 
-static void finish_object(neap__storer *st, offered *o, bool drop_l1) {
+static void finish_object(neap__storer *st, offered *o) {
   neap__l1_release(st->config.l1, o->lease, UINT32_MAX);
-  if (drop_l1) neap__l1_remove(st->config.l1, &o->key, false);
+  if (st->config.skip_l1 && !o->missing) neap__l1_remove(st->config.l1, &o->key, false);
   atomic_fetch_sub(&st->pending_bytes, o->bytes);
   atomic_fetch_sub(&st->pending_objects, 1);
   free(o);
@@ -106,7 +106,7 @@ static void finish_object(neap__storer *st, offered *o, bool drop_l1) {
 static void batch_left(batch *b) {
   neap__storer *st = b->storer;
   if (--b->tiers_left) return;
-  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i], st->config.skip_l1 && !b->objects[i]->missing);
+  for (uint32_t i = 0; i < b->count; i++) finish_object(st, b->objects[i]);
   free(b);
   atomic_fetch_add(&st->completed, 1);
   /* Posted before the count falls: close frees st once it is 0 and what is posted has run. */
@@ -253,7 +253,8 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   for (uint32_t n = 0; left; n++) {
     offered *next = left->next;
     if (n == 0) NEAP_LOG_WARN("closing with objects that were not yet stored to L2");
-    finish_object(st, left, false);
+    left->missing = true;
+    finish_object(st, left);
     left = next;
   }
   pthread_mutex_lock(&st->lock);

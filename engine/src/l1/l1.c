@@ -268,6 +268,12 @@ void neap__l1_close(neap__l1 *l1, bool keep) {
   free(l1);
 }
 
+void neap__l1_leave(neap__l1 *l1, bool keep) {
+  neap__prefault_stop(l1->prefault);
+  l1->prefault = NULL;
+  if (!keep) neap__segment_unlink(&l1->segment);
+}
+
 neap__names *neap__l1_names(neap__l1 *l1) { return l1->names; }
 
 void neap__l1_memory(neap__l1 *l1, neap_memory *out) {

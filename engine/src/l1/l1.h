@@ -89,6 +89,9 @@ uint32_t neap__l1_slots(const neap__l1_config *config);
 int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report *report, neap_error *err);
 /* keep = false unlinks the segments; true leaves both for the next open. No call may be under way. */
 void neap__l1_close(neap__l1 *l1, bool keep);
+/* Instead of close when something may touch the bytes as long as the process lives: unlinks unless keep, stays usable,
+ * owns the name until the process ends if keep. */
+void neap__l1_leave(neap__l1 *l1, bool keep);
 
 neap__names *neap__l1_names(neap__l1 *l1);
 void neap__l1_memory(neap__l1 *l1, neap_memory *out);

@@ -300,15 +300,18 @@ int neap__segment_renew(const neap__l1_config *config, uint32_t slots, neap__seg
   return rc;
 }
 
+void neap__segment_unlink(const neap__segment *s) {
+  if (!s->name[0] || s->meta_fd < 0) return;
+  char path[300];
+  pool_name(s, path, sizeof path);
+  shm_unlink(path);
+  meta_name(s, path, sizeof path);
+  shm_unlink(path);
+}
+
 void neap__segment_close(neap__segment *s, bool keep) {
   unmap(s);
-  if (s->name[0] && !keep && s->meta_fd >= 0) {
-    char path[300];
-    pool_name(s, path, sizeof path);
-    shm_unlink(path);
-    meta_name(s, path, sizeof path);
-    shm_unlink(path);
-  }
+  if (!keep) neap__segment_unlink(s);
   if (s->meta_fd >= 0) close(s->meta_fd);
   s->meta_fd = -1;
 }

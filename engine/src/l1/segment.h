@@ -75,4 +75,6 @@ int neap__segment_open(const neap__l1_config *config, uint32_t slots, neap__segm
                        neap_error *err);
 /* Throws away what was taken over and starts afresh (the content turned out to be implausible). */
 int neap__segment_renew(const neap__l1_config *config, uint32_t slots, neap__segment *segment, neap_error *err);
+/* Removes the names; what is mapped stays mapped. */
+void neap__segment_unlink(const neap__segment *segment);
 void neap__segment_close(neap__segment *segment, bool keep);

@@ -507,8 +507,8 @@ static void wait_idle(neap__tier *tier, uint64_t grace_ms) {
   pthread_mutex_unlock(&tier->lock);
 }
 
-void neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
-  if (!tier) return;
+bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
+  if (!tier) return true;
   neap__loop_call(tier->env.loop, close_begin, tier);
   wait_idle(tier, grace_ms);
   neap__loop_call(tier->env.loop, close_end, tier);
@@ -521,10 +521,11 @@ void neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
   if (left) {
     NEAP_LOG_ERROR("%s still has %u operations after %llu ms: it is left open and their buffers stay pinned",
                    tier->name, left, (unsigned long long)grace_ms);
-    return;
+    return false;
   }
   if (NEAP_HAS(tier->adapter, neap_adapter, close)) tier->adapter->close(tier->self);
   tier_free(tier);
+  return true;
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------- */

@@ -48,8 +48,9 @@ typedef struct neap__tier_env {
  * and recency. config is borrowed until close. 0 or the adapter's error. */
 int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, neap__tier **out, neap_error *err);
 /* No new task is taken; waits until nothing is in flight (or grace_ms have passed: then says so and leaks the adapter
- * rather than free what it may touch), closes the adapter, frees the tier. Not on the loop thread. */
-void neap__tier_close(neap__tier *tier, uint64_t grace_ms);
+ * rather than free what it may touch), closes the adapter, frees the tier. False: it was left open, and what it was
+ * given (loop, pool, names, L1) must stay too. Not on the loop thread. */
+bool neap__tier_close(neap__tier *tier, uint64_t grace_ms);
 
 /* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP (also for a
  * key of a space that may not use L2), NEAP_EINVAL (no objects), NEAP_ECLOSED: nothing happened, the task is still the
