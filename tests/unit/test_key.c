@@ -176,8 +176,8 @@ static void a_text_that_parses_prints_as_itself(void **state) {
     neap_key_form form = round % 2 ? NEAP_KEY_FILE : NEAP_KEY_NATIVE;
     static const char alphabet[] = "@/-SEP.data0x9fF\\ ";
     char text[256], strings[512], again[LONG_TEXT];
-    strcpy(text, form == NEAP_KEY_FILE ? "a-SEP-b@0x000000ff@1f@" HASH_TEXT "@salt.data"
-                                       : "a-SEP-b@000000ff@1f@" HASH_TEXT "@salt");
+    snprintf(text, sizeof(text), form == NEAP_KEY_FILE ? "a-SEP-b@0x000000ff@1f@%s@salt.data"
+                                                       : "a-SEP-b@000000ff@1f@%s@salt", HASH_TEXT);
     for (size_t change = pick(3); change > 0; change--) {
       size_t at = pick(strlen(text));
       if (pick(3) == 0)

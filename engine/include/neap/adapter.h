@@ -121,8 +121,8 @@ typedef struct neap_host {
  *              Parameters are checked against it and defaults filled in before open. min, max and above bound a number,
  *              the bytes of a string, the items of an array; a required string is never empty; null is "not given".
  * open         adapter: this very table, so that one implementation can stand behind many tables; params_json: the
- *              checked parameters as one JSON object, valid during the call. On failure returns an error code, fills err and
- *              leaves nothing behind. Called on the thread that opens the engine.
+ *              checked parameters as one JSON object, valid during the call. On failure returns an error code, fills
+ *              err and leaves nothing behind. Called on the thread that opens the engine.
  * store ... list   NULL where not supported; load, store and lookup are required.
  * cancel       a hint that nobody waits for op any more; done(op) is still owed. May be NULL.
  * status       writes a JSON object of the adapter's own facts into json (NUL-terminated, at most cap bytes); returns
