@@ -164,6 +164,41 @@ static void a_log_line_that_is_too_long_keeps_its_end(void **state) {
   assert_int_equal(out[bytes - 1], '\n');
 }
 
+static void log_into_a_full_pipe(int full, int done, int go) {
+  char byte = 0;
+  dup2(full, STDERR_FILENO);
+  for (int i = 0; i < 5000; i++) NEAP_LOG_WARN("line %d of more than a pipe holds", i);
+  if (write(done, &byte, 1) != 1 || read(go, &byte, 1) != 1) _exit(1);
+  NEAP_LOG_WARN("somebody reads again");
+  _exit(0);
+}
+
+static void a_log_that_nobody_reads_loses_lines_and_says_so(void **state) {
+  (void)state;
+  static char out[1 << 20];
+  int full[2], done[2], go[2], status;
+  size_t bytes = 0;
+  char byte = 0;
+  assert_true(pipe(full) == 0 && pipe(done) == 0 && pipe(go) == 0);
+  pid_t child = fork();
+  if (child == 0) log_into_a_full_pipe(full[1], done[1], go[0]);
+  close(full[1]);
+  alarm(60); /* a logger that waits for a reader would wait for ever */
+  assert_int_equal(read(done[0], &byte, 1), 1);
+  bytes = (size_t)read(full[0], out, sizeof(out) / 2);
+  assert_int_equal(write(go[1], &byte, 1), 1);
+  for (ssize_t n; (n = read(full[0], out + bytes, sizeof(out) - 1 - bytes)) > 0;) bytes += (size_t)n;
+  alarm(0);
+  out[bytes] = '\0';
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+  assert_non_null(strstr(out, "line 0 of"));
+  assert_non_null(strstr(out, " log lines were lost: nobody read them (log.c)\n"));
+  assert_non_null(strstr(out, "somebody reads again"));
+  close(full[0]);
+  for (int i = 0; i < 2; i++) close(done[i]), close(go[i]);
+}
+
 static void break_a_promise(void) { NEAP_ASSERT(1 + 1 == 3); }
 
 static void a_broken_promise_names_itself_and_ends_the_program(void **state) {
@@ -198,6 +233,7 @@ int main(void) {
       cmocka_unit_test(nearest_does_not_guess_wildly),
       cmocka_unit_test(a_log_line_has_time_level_text_and_source),
       cmocka_unit_test(a_log_line_that_is_too_long_keeps_its_end),
+      cmocka_unit_test(a_log_that_nobody_reads_loses_lines_and_says_so),
       cmocka_unit_test(a_broken_promise_names_itself_and_ends_the_program),
       cmocka_unit_test(the_clocks_agree_with_the_system),
   };

@@ -14,8 +14,9 @@
 
 #include "serve/metrics.h"
 
-/* The text for a snapshot in which every number is another one. */
-static char *text_of(const neap__snapshot *now) {
+/* The text for a snapshot in which every number is another one. Not inlined: GCC 12 would take what open_memstream
+ * allocates for a variable of this function, and warn that it is gone. */
+__attribute__((noinline)) static char *text_of(const neap__snapshot *now) {
   char *text = NULL;
   size_t bytes = 0;
   FILE *out = open_memstream(&text, &bytes);
@@ -114,6 +115,12 @@ static void a_scraper_can_parse_every_line(void **state) {
   free(text);
 }
 
+static size_t occurrences(const char *text, const char *what) {
+  size_t count = 0;
+  for (const char *at = strstr(text, what); at; at = strstr(at + 1, what)) count++;
+  return count;
+}
+
 static void no_series_is_given_twice(void **state) {
   (void)state;
   neap__snapshot now;
@@ -124,8 +131,7 @@ static void no_series_is_given_twice(void **state) {
     const char *space = strrchr(line, ' ');
     if (*line == '#' || !space) continue;
     snprintf(series, sizeof series, "\n%.*s ", (int)(space - line), line);
-    const char *first = strstr(text, series);
-    if (first && strstr(first + 1, series)) fail_msg("twice: %s", series + 1);
+    if (occurrences(text, series) > 1) fail_msg("twice: %s", series + 1);
   }
   free(copy);
   free(text);
