@@ -117,21 +117,15 @@ static void run(neap__fs *fs, neap_op *op, void (*one)(neap__fs *fs, neap_object
   batch_end(b);
 }
 
-static void store(void *self, neap_op *op) {
-  run(self, op, neap__fs_store, op->count);
-}
-static void load(void *self, neap_op *op) {
-  run(self, op, neap__fs_load, op->count);
-}
+static void store(void *self, neap_op *op) { run(self, op, neap__fs_store, op->count); }
+static void load(void *self, neap_op *op) { run(self, op, neap__fs_load, op->count); }
 static void lookup(void *self, neap_op *op) {
   run(self, op, neap__fs_lookup, (op->count + LOOKS_PER_WORKER - 1) / LOOKS_PER_WORKER);
 }
 static void remove_objects(void *self, neap_op *op) {
   run(self, op, neap__fs_remove, (op->count + LOOKS_PER_WORKER - 1) / LOOKS_PER_WORKER);
 }
-static void list(void *self, neap_op *op) {
-  run(self, op, NULL, 1);
-}
+static void list(void *self, neap_op *op) { run(self, op, NULL, 1); }
 
 /* --- open, status, close -------------------------------------------------------------------------------------- */
 

@@ -178,8 +178,10 @@ static void enqueue(void *self, neap_op *op) {
   memory *m = self;
   op->scratch = NULL;
   pthread_mutex_lock(&m->mutex);
-  if (m->first) m->last->scratch = op;
-  else m->first = op;
+  if (m->first)
+    m->last->scratch = op;
+  else
+    m->first = op;
   m->last = op;
   pthread_cond_signal(&m->wake);
   pthread_mutex_unlock(&m->mutex);
@@ -202,8 +204,7 @@ static int status(void *self, char *json, size_t cap) {
   memory *m = self;
   pthread_mutex_lock(&m->mutex);
   int n = snprintf(json, cap, "{\"is_healthy\":true,\"objects\":%llu,\"used_bytes\":%llu,\"max_bytes\":%llu}",
-                   (unsigned long long)m->count, (unsigned long long)m->used_bytes,
-                   (unsigned long long)m->max_bytes);
+                   (unsigned long long)m->count, (unsigned long long)m->used_bytes, (unsigned long long)m->max_bytes);
   pthread_mutex_unlock(&m->mutex);
   return (size_t)n < cap ? n : NEAP_ELIMIT;
 }

@@ -145,8 +145,9 @@ static int check_together(const neap__flags *flags, neap_error *err) {
     if (!neap__flags_given(flags, required[i]))
       return neap__fail(err, NEAP_EINVAL, "--%s: missing; it is required", required[i]);
   if (strcmp(neap__flags_text(flags, "supported-transfer-mode"), "lmcache_driven") == 0)
-    return neap__fail(err, NEAP_EINVAL, "--supported-transfer-mode: 'lmcache_driven' is not served, for neap never "
-                                        "touches a worker's own memory; expected engine_driven or auto");
+    return neap__fail(err, NEAP_EINVAL,
+                      "--supported-transfer-mode: 'lmcache_driven' is not served, for neap never "
+                      "touches a worker's own memory; expected engine_driven or auto");
   if (strcmp(neap__flags_text(flags, "transport"), "grpc") == 0)
     return neap__fail(err, NEAP_EINVAL, "--transport: 'grpc' is not served; expected zmq");
   uint64_t align = (uint64_t)neap__flags_int(flags, "l1-align-bytes");
@@ -156,11 +157,15 @@ static int check_together(const neap__flags *flags, neap_error *err) {
   double reap = neap__flags_number(flags, "worker-reap-timeout-seconds");
   double grace = neap__flags_number(flags, "worker-registration-grace-seconds");
   if (reap != 0 && reap < 30)
-    return neap__fail(err, NEAP_EINVAL, "--worker-reap-timeout-seconds: '%g' is not valid; expected 0 or at least 30, "
-                                        "three heartbeats of a worker", reap);
+    return neap__fail(err, NEAP_EINVAL,
+                      "--worker-reap-timeout-seconds: '%g' is not valid; expected 0 or at least 30, "
+                      "three heartbeats of a worker",
+                      reap);
   if (grace < reap)
-    return neap__fail(err, NEAP_EINVAL, "--worker-registration-grace-seconds: '%g' is not valid; expected at least "
-                                        "--worker-reap-timeout-seconds (%g)", grace, reap);
+    return neap__fail(err, NEAP_EINVAL,
+                      "--worker-registration-grace-seconds: '%g' is not valid; expected at least "
+                      "--worker-reap-timeout-seconds (%g)",
+                      grace, reap);
   return 0;
 }
 
@@ -198,8 +203,10 @@ int neap__flags_parse(int argc, char **argv, neap__flags **out, bool *help, neap
   group_words(flags);
   rc = check_together(flags, err);
 out:
-  if (rc != 0) neap__flags_free(flags);
-  else *out = flags;
+  if (rc != 0)
+    neap__flags_free(flags);
+  else
+    *out = flags;
   return rc;
 }
 
@@ -284,9 +291,10 @@ static void print_flag(FILE *out, const neap__flag *flag) {
 void neap__flags_print_help(FILE *out) {
   size_t count;
   const neap__flag *flags = neap__flag_table(&count);
-  fputs("usage: neap server --l1-size-gb X --eviction-policy NAME [FLAGS]\n\n"
-        "Runs the cache server: LMCache's multiprocess protocol and HTTP API. Flags are those of `lmcache server`.\n",
-        out);
+  fputs(
+      "usage: neap server --l1-size-gb X --eviction-policy NAME [FLAGS]\n\n"
+      "Runs the cache server: LMCache's multiprocess protocol and HTTP API. Flags are those of `lmcache server`.\n",
+      out);
   static const char *const titles[] = {
       "\nflags:\n  --help\n      show this and exit\n",
       "\naccepted and shown in /config, without effect here:\n",

@@ -12,17 +12,19 @@ static const neap__command commands[] = {
 };
 
 static void print_help(FILE *out) {
-  fputs("usage: neap COMMAND [OPTIONS]\n"
-        "       neap help COMMAND\n\n"
-        "A Lua-scriptable KV-cache engine for LLM serving.\n\n"
-        "commands:\n",
-        out);
+  fputs(
+      "usage: neap COMMAND [OPTIONS]\n"
+      "       neap help COMMAND\n\n"
+      "A Lua-scriptable KV-cache engine for LLM serving.\n\n"
+      "commands:\n",
+      out);
   for (size_t i = 0; i < NEAP_ARRAY_LEN(commands); i++)
     fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
-  fputs("\noptions:\n"
-        "  --help     show this and exit\n"
-        "  --version  show the version and exit\n",
-        out);
+  fputs(
+      "\noptions:\n"
+      "  --help     show this and exit\n"
+      "  --version  show the version and exit\n",
+      out);
 }
 
 static int run_command(const char *name, int argc, char **argv) {

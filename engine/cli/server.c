@@ -73,8 +73,10 @@ static int open_engine(program *p, neap_error *err) {
   const char *plugins = neap__flags_text(p->flags, "plugin-path"), *id = neap__flags_text(p->flags, "instance-id");
   int rc = neap__pool_name(neap__flags_text(p->flags, "shm-name"), p->pool_name, sizeof(p->pool_name), err);
   if (rc != 0) return rc;
-  if (id && *id) snprintf(p->instance_id, sizeof(p->instance_id), "%s", id);
-  else new_uuid(p->instance_id, sizeof(p->instance_id));
+  if (id && *id)
+    snprintf(p->instance_id, sizeof(p->instance_id), "%s", id);
+  else
+    new_uuid(p->instance_id, sizeof(p->instance_id));
   if (!p->pool_name[0])
     NEAP_LOG_WARN("--shm-name is empty: L1 is private to this process, and workers cannot register to map it");
   neap__engine_config config;
@@ -94,8 +96,8 @@ static int open_fronts(program *p, neap_error *err) {
   };
   int rc = neap__server_open(&server, &p->server, err);
   if (rc != 0) return rc;
-  p->running = (neap__running){.engine = p->engine, .instance_id = p->instance_id,
-                               .port = neap__server_port(p->server)};
+  p->running =
+      (neap__running){.engine = p->engine, .instance_id = p->instance_id, .port = neap__server_port(p->server)};
   neap__http_config http = {
       .engine = p->engine,
       .server = p->server,
@@ -130,13 +132,14 @@ static void announce(const program *p) {
 static void log_traffic(const program *p, neap__snapshot *before) {
   neap__snapshot now;
   neap__snapshot_take(p->engine, p->server, &now);
-  NEAP_LOG_INFO("stored %llu tokens, retrieved %llu tokens, hit %llu of %llu tokens; L1 %.2f of %.2f GiB in use, "
-                "%u objects",
-                (unsigned long long)(now.server.stored_tokens - before->server.stored_tokens),
-                (unsigned long long)(now.server.retrieved_tokens - before->server.retrieved_tokens),
-                (unsigned long long)(now.server.lookup_hit_tokens - before->server.lookup_hit_tokens),
-                (unsigned long long)(now.server.lookup_requested_tokens - before->server.lookup_requested_tokens),
-                (double)now.l1.used_bytes / 1073741824.0, (double)now.l1.pool_bytes / 1073741824.0, now.l1.objects);
+  NEAP_LOG_INFO(
+      "stored %llu tokens, retrieved %llu tokens, hit %llu of %llu tokens; L1 %.2f of %.2f GiB in use, "
+      "%u objects",
+      (unsigned long long)(now.server.stored_tokens - before->server.stored_tokens),
+      (unsigned long long)(now.server.retrieved_tokens - before->server.retrieved_tokens),
+      (unsigned long long)(now.server.lookup_hit_tokens - before->server.lookup_hit_tokens),
+      (unsigned long long)(now.server.lookup_requested_tokens - before->server.lookup_requested_tokens),
+      (double)now.l1.used_bytes / 1073741824.0, (double)now.l1.pool_bytes / 1073741824.0, now.l1.objects);
   *before = now;
 }
 

@@ -94,17 +94,33 @@ static void add_object(cJSON *json, const char *key, const char *text) {
 
 static cJSON *show_mp(const neap__flags *flags, const neap__running *running) {
   static const shown_flag plain[] = {
-      {"transport", NULL}, {"host", NULL}, {"chunk-size", NULL}, {"max-workers", NULL}, {"grpc-server-workers", NULL},
-      {"hash-algorithm", NULL}, {"engine-type", NULL}, {"separate-object-groups", NULL},
-      {"enable-segmented-prefix", NULL}, {"enable-dedup-content", NULL}, {"enable-blend-reorder", NULL},
-      {"supported-transfer-mode", NULL}, {"isolated-ipc", NULL}, {"shm-name", NULL}, {"script-allowed-imports", NULL},
-      {"run-script-api-enabled", NULL}, {"worker-reap-timeout-seconds", NULL}, {"session-ttl-seconds", NULL},
-      {"worker-registration-grace-seconds", NULL}, {"enable", NULL}, {"kv-event-log-size", NULL},
-      {"null-block-id", NULL}, {"server-module", "server_modules"},
+      {"transport", NULL},
+      {"host", NULL},
+      {"chunk-size", NULL},
+      {"max-workers", NULL},
+      {"grpc-server-workers", NULL},
+      {"hash-algorithm", NULL},
+      {"engine-type", NULL},
+      {"separate-object-groups", NULL},
+      {"enable-segmented-prefix", NULL},
+      {"enable-dedup-content", NULL},
+      {"enable-blend-reorder", NULL},
+      {"supported-transfer-mode", NULL},
+      {"isolated-ipc", NULL},
+      {"shm-name", NULL},
+      {"script-allowed-imports", NULL},
+      {"run-script-api-enabled", NULL},
+      {"worker-reap-timeout-seconds", NULL},
+      {"session-ttl-seconds", NULL},
+      {"worker-registration-grace-seconds", NULL},
+      {"enable", NULL},
+      {"kv-event-log-size", NULL},
+      {"null-block-id", NULL},
+      {"server-module", "server_modules"},
   };
   static const shown_flag p2p[] = {
-      {"p2p-advertise-url", "advertise_url"}, {"p2p-listen-url", "listen_url"},
-      {"p2p-lookup-timeout", "lookup_timeout"}, {"p2p-load-timeout", "load_timeout"},
+      {"p2p-advertise-url", "advertise_url"},     {"p2p-listen-url", "listen_url"},
+      {"p2p-lookup-timeout", "lookup_timeout"},   {"p2p-load-timeout", "load_timeout"},
       {"p2p-transfer-engine", "transfer_engine"},
   };
   static const char *const pools[] = {"max-gpu-workers", "max-cpu-workers"};
@@ -125,19 +141,21 @@ static cJSON *show_mp(const neap__flags *flags, const neap__running *running) {
 
 static void add_eviction(cJSON *json, const char *key, const neap__flags *flags) {
   static const shown_flag plain[] = {
-      {"eviction-policy", NULL}, {"eviction-trigger-watermark", "trigger_watermark"}, {"eviction-ratio", NULL},
-      {"enable-extra-logging", "extra_logging_enabled"}, {"extra-logging-interval", NULL},
+      {"eviction-policy", NULL},        {"eviction-trigger-watermark", "trigger_watermark"},
+      {"eviction-ratio", NULL},         {"enable-extra-logging", "extra_logging_enabled"},
+      {"extra-logging-interval", NULL},
   };
   add_flags(cJSON_AddObjectToObject(json, key), flags, plain, NEAP_ARRAY_LEN(plain));
 }
 
 static cJSON *show_l1(const neap__flags *flags, const neap__running *running) {
   static const shown_flag memory[] = {
-      {"l1-use-lazy", "use_lazy"}, {"l1-align-bytes", "align_bytes"}, {"shm-name", NULL},
+      {"l1-use-lazy", "use_lazy"},           {"l1-align-bytes", "align_bytes"}, {"shm-name", NULL},
       {"l1-use-hugepages", "use_hugepages"}, {"l1-devdax-path", "devdax_path"},
   };
   static const shown_flag ttl[] = {
-      {"l1-write-ttl-seconds", "write_ttl_seconds"}, {"l1-read-ttl-seconds", "read_ttl_seconds"},
+      {"l1-write-ttl-seconds", "write_ttl_seconds"},
+      {"l1-read-ttl-seconds", "read_ttl_seconds"},
   };
   double bytes = (double)running->engine->config.l1.pool_bytes;
   cJSON *json = cJSON_CreateObject(), *sizes = cJSON_AddObjectToObject(json, "memory_config");
@@ -178,16 +196,19 @@ static cJSON *show_adapter(neap__tier *tier) {
   } else {
     cJSON_AddNullToObject(json, "eviction_config");
   }
-  cJSON_AddStringToObject(json, "persist_config", config->persist_enabled ? "PersistConfig(persist_enabled=True)"
-                                                                          : "PersistConfig(persist_enabled=False)");
+  cJSON_AddStringToObject(
+      json, "persist_config",
+      config->persist_enabled ? "PersistConfig(persist_enabled=True)" : "PersistConfig(persist_enabled=False)");
   cJSON_AddNullToObject(json, "serde_config");
   return json;
 }
 
 static cJSON *show_storage(const neap__flags *flags, const neap__running *running) {
   static const shown_flag plain[] = {
-      {"l2-store-policy", "store_policy"}, {"l2-prefetch-policy", "prefetch_policy"},
-      {"l2-prefetch-max-in-flight", "prefetch_max_in_flight"}, {"periodic-notifier-interval-ms", NULL},
+      {"l2-store-policy", "store_policy"},
+      {"l2-prefetch-policy", "prefetch_policy"},
+      {"l2-prefetch-max-in-flight", "prefetch_max_in_flight"},
+      {"periodic-notifier-interval-ms", NULL},
   };
   cJSON *json = cJSON_CreateObject();
   cJSON_AddItemToObject(json, "l1_manager_config", show_l1(flags, running));
@@ -202,16 +223,25 @@ static cJSON *show_storage(const neap__flags *flags, const neap__running *runnin
 
 static cJSON *show_observability(const neap__flags *flags, const neap__running *running) {
   static const shown_flag plain[] = {
-      {"event-bus-queue-size", "max_queue_size"}, {"enable-tracing", "tracing_enabled"}, {"otlp-endpoint", NULL},
-      {"prometheus-port", NULL}, {"metrics-sample-rate", NULL}, {"enable-extra-logging", "extra_logging_enabled"},
-      {"extra-logging-interval", NULL}, {"trace-level", NULL}, {"trace-output", NULL},
+      {"event-bus-queue-size", "max_queue_size"},
+      {"enable-tracing", "tracing_enabled"},
+      {"otlp-endpoint", NULL},
+      {"prometheus-port", NULL},
+      {"metrics-sample-rate", NULL},
+      {"enable-extra-logging", "extra_logging_enabled"},
+      {"extra-logging-interval", NULL},
+      {"trace-level", NULL},
+      {"trace-output", NULL},
   };
   static const shown_flag lookups[] = {
-      {"lookup-hash-log-dir", "output_dir"}, {"lookup-hash-log-rotation-interval", "rotation_interval_sec"},
-      {"lookup-hash-log-rotation-max-size", "rotation_max_size"}, {"lookup-hash-log-max-files", "max_files"},
+      {"lookup-hash-log-dir", "output_dir"},
+      {"lookup-hash-log-rotation-interval", "rotation_interval_sec"},
+      {"lookup-hash-log-rotation-max-size", "rotation_max_size"},
+      {"lookup-hash-log-max-files", "max_files"},
   };
   static const shown_flag gc[] = {
-      {"enable-gc-monitor", "enabled"}, {"gc-monitor-min-pause-ms", "min_pause_ms"},
+      {"enable-gc-monitor", "enabled"},
+      {"gc-monitor-min-pause-ms", "min_pause_ms"},
       {"gc-monitor-top-objects", "top_objects"},
   };
   cJSON *json = cJSON_CreateObject();
@@ -228,9 +258,12 @@ static cJSON *show_observability(const neap__flags *flags, const neap__running *
 
 static cJSON *show_coordinator(const neap__flags *flags) {
   static const shown_flag plain[] = {
-      {"coordinator-url", "url"}, {"coordinator-advertise-ip", "advertise_ip"},
-      {"coordinator-heartbeat-interval", "heartbeat_interval"}, {"coordinator-event-reporting", "event_reporting"},
-      {"coordinator-event-flush-interval", "event_flush_interval"}, {"coordinator-blend-timeout", "blend_timeout"},
+      {"coordinator-url", "url"},
+      {"coordinator-advertise-ip", "advertise_ip"},
+      {"coordinator-heartbeat-interval", "heartbeat_interval"},
+      {"coordinator-event-reporting", "event_reporting"},
+      {"coordinator-event-flush-interval", "event_flush_interval"},
+      {"coordinator-blend-timeout", "blend_timeout"},
       {"coordinator-blend-match-concurrency", "blend_match_concurrency"},
   };
   cJSON *json = cJSON_CreateObject();

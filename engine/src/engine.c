@@ -54,17 +54,25 @@ static int open_tiers(neap__engine *e, neap_error *err) {
 }
 
 static int open_flows(neap__engine *e, neap_error *err) {
-  neap__evictor_config evict = {.l1 = e->l1, .stream = e->stream, .loop = e->loop, .watermark = e->config.watermark,
-                                .ratio = e->config.ratio};
-  neap__storer_config store = {.l1 = e->l1, .loop = e->loop, .tiers = e->tiers, .tier_count = e->tier_count,
-                               .pending_bytes_max = e->config.l1.pool_bytes / 4, .skip_l1 = e->config.skip_l1};
+  neap__evictor_config evict = {
+      .l1 = e->l1, .stream = e->stream, .loop = e->loop, .watermark = e->config.watermark, .ratio = e->config.ratio};
+  neap__storer_config store = {.l1 = e->l1,
+                               .loop = e->loop,
+                               .tiers = e->tiers,
+                               .tier_count = e->tier_count,
+                               .pending_bytes_max = e->config.l1.pool_bytes / 4,
+                               .skip_l1 = e->config.skip_l1};
   uint32_t in_flight = e->config.prefetch_in_flight;
   int rc = neap__evictor_open(&evict, &e->evictor);
   if (!rc) rc = neap__storer_open(&store, &e->storer);
-  neap__fetcher_config fetch = {.l1 = e->l1, .evictor = e->evictor, .loop = e->loop, .tiers = e->tiers,
+  neap__fetcher_config fetch = {.l1 = e->l1,
+                                .evictor = e->evictor,
+                                .loop = e->loop,
+                                .tiers = e->tiers,
                                 .tier_count = e->tier_count,
                                 .in_flight_max = in_flight ? in_flight : PREFETCHES,
-                                .deadline_ms = e->config.prefetch_deadline_ms, .retain = e->config.retain,
+                                .deadline_ms = e->config.prefetch_deadline_ms,
+                                .retain = e->config.retain,
                                 .watermark = e->config.watermark};
   if (!rc) rc = neap__fetcher_open(&fetch, &e->fetcher);
   return rc ? neap__fail(err, rc, "cannot start the flows: %s", neap_strerror(rc)) : 0;

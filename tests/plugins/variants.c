@@ -56,11 +56,11 @@ static void close_store(void *self) { free(self); }
 #define VARIANT_ENTRY neap_adapter_entry
 #endif
 
-#define TABLE(name_)                                                                                         \
-  {                                                                                                          \
-    .magic = VARIANT_MAGIC, .abi = VARIANT_ABI, .size = (uint32_t)VARIANT_SIZE, .name = (name_),              \
-    .version = "1", .schema_json = "{\"level\":{\"type\":\"integer\",\"min\":0,\"default\":3}}",              \
-    .open = open_store, .store = miss, .lookup = miss, .load = VARIANT_LOAD, .close = close_store             \
+#define TABLE(name_)                                                                                                \
+  {                                                                                                                 \
+    .magic = VARIANT_MAGIC, .abi = VARIANT_ABI, .size = (uint32_t)VARIANT_SIZE, .name = (name_), .version = "1",    \
+    .schema_json = "{\"level\":{\"type\":\"integer\",\"min\":0,\"default\":3}}", .open = open_store, .store = miss, \
+    .lookup = miss, .load = VARIANT_LOAD, .close = close_store                                                      \
   }
 
 static const neap_adapter tables[] = {TABLE("First"), TABLE("Second")};

@@ -122,32 +122,18 @@ bool test_driver_object(test_driver *driver, test_op *op, uint32_t i, const char
   return host->key_parse(key, NEAP_KEY_NATIVE, &object->key, text->strings, sizeof text->strings) == 0;
 }
 
-void test_driver_submit(test_driver *driver, test_op *op) {
-  test_op_submit(driver->table, driver->self, op);
-}
+void test_driver_submit(test_driver *driver, test_op *op) { test_op_submit(driver->table, driver->self, op); }
 
 void test_driver_cancel(test_driver *driver, test_op *op) {
   if (driver->table->cancel) driver->table->cancel(driver->self, &op->op);
 }
 
-void test_driver_wait(test_op *op) {
-  test_op_wait(op);
-}
-bool test_driver_ended(test_op *op) {
-  return atomic_load(&op->done_count) > 0;
-}
-const char *test_driver_result(test_op *op, uint32_t i) {
-  return neap_err_name(op->objects[i].result);
-}
-uint64_t test_driver_stored(test_op *op, uint32_t i) {
-  return op->objects[i].stored_bytes;
-}
-const char *test_driver_list_result(test_op *op) {
-  return neap_err_name(op->op.list_result);
-}
-void test_driver_stop_after(test_op *op, uint32_t n) {
-  op->entries_stop = n;
-}
+void test_driver_wait(test_op *op) { test_op_wait(op); }
+bool test_driver_ended(test_op *op) { return atomic_load(&op->done_count) > 0; }
+const char *test_driver_result(test_op *op, uint32_t i) { return neap_err_name(op->objects[i].result); }
+uint64_t test_driver_stored(test_op *op, uint32_t i) { return op->objects[i].stored_bytes; }
+const char *test_driver_list_result(test_op *op) { return neap_err_name(op->op.list_result); }
+void test_driver_stop_after(test_op *op, uint32_t n) { op->entries_stop = n; }
 
 bool test_driver_entry(test_op *op, uint32_t i, char *text, size_t cap, uint64_t *bytes, int64_t *used_unix_s) {
   if (i >= op->entries_count) return false;
@@ -161,12 +147,6 @@ int test_driver_status(test_driver *driver, char *json, size_t cap) {
   return driver->table->status ? driver->table->status(driver->self, json, cap) : NEAP_ENOTSUP;
 }
 
-bool test_driver_logged(test_driver *driver, const char *text) {
-  return test_host_logged(driver->host, text);
-}
-void test_driver_watchdog(uint64_t limit_ms) {
-  neap__watchdog_set_limit(limit_ms);
-}
-const char *test_driver_schema(test_driver *driver) {
-  return driver->table->schema_json;
-}
+bool test_driver_logged(test_driver *driver, const char *text) { return test_host_logged(driver->host, text); }
+void test_driver_watchdog(uint64_t limit_ms) { neap__watchdog_set_limit(limit_ms); }
+const char *test_driver_schema(test_driver *driver) { return driver->table->schema_json; }

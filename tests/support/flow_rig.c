@@ -75,9 +75,11 @@ static int store_open(const neap_adapter *adapter, const neap_host *host, const 
 
 static void store_close(void *self) { ((flow_store *)self)->closed++; }
 
-#define SCRIPTED(name)                                                                                               \
-  {NEAP_ADAPTER_INIT(name, "1"), .open = store_open, .store = operate, .lookup = operate, .load = operate,           \
-   .close = store_close}
+#define SCRIPTED(name)                                                                                      \
+  {                                                                                                         \
+    NEAP_ADAPTER_INIT(name, "1"), .open = store_open, .store = operate, .lookup = operate, .load = operate, \
+                                  .close = store_close                                                      \
+  }
 static const neap_adapter tables[FLOW_STORES] = {SCRIPTED("scripted0"), SCRIPTED("scripted1"), SCRIPTED("scripted2")};
 
 const char *const *flow_adapters(void) {
@@ -222,9 +224,16 @@ flow_fetch *flow_ask_rows(flow_rig *rig, uint32_t first, uint32_t chunks, uint32
   sem_init(&f->done, 0, 0);
   for (uint32_t i = 0; i < chunks * rows; i++) keys[i] = flow_key(rig, first + i / rows, i % rows);
   for (uint32_t row = 0; row < rows; row++) row_bytes[row] = FLOW_BYTES;
-  neap__fetch_request request = {.chunks = chunks, .rows = rows, .keys = keys, .row_bytes = row_bytes,
-                                 .owner = {.kind = NEAP_OWNER_REQUEST, .id = first + 1}, .readers = 1, .warm = warm,
-                                 .name = "test", .done = became_final, .ctx = f};
+  neap__fetch_request request = {.chunks = chunks,
+                                 .rows = rows,
+                                 .keys = keys,
+                                 .row_bytes = row_bytes,
+                                 .owner = {.kind = NEAP_OWNER_REQUEST, .id = first + 1},
+                                 .readers = 1,
+                                 .warm = warm,
+                                 .name = "test",
+                                 .done = became_final,
+                                 .ctx = f};
   int rc = neap__fetch_start(rig->engine->fetcher, &request, &f->fetch);
   free(keys);
   assert_int_equal(rc, 0);
@@ -325,8 +334,8 @@ static uint32_t locks_held(flow_rig *rig) {
     pthread_mutex_lock(&tier->lock);
     for (uint32_t cell = 0; cell < FLOW_CELLS; cell++) {
       neap__key id, key = flow_key(rig, cell / FLOW_ROWS, cell % FLOW_ROWS);
-      neap__item *item = neap__catalogue_id(tier->catalogue, &key, &id) ? NULL
-                                                                        : neap__catalogue_find(tier->catalogue, &id);
+      neap__item *item =
+          neap__catalogue_id(tier->catalogue, &key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
       if (item) locks += item->locks;
     }
     pthread_mutex_unlock(&tier->lock);
@@ -376,9 +385,11 @@ int flow_setup(void **state) {
     pthread_mutex_init(&flow_stores[i].lock, NULL);
     pthread_cond_init(&flow_stores[i].change, NULL);
   }
-  rig->config = (neap__engine_config){
-      .l1 = {.pool_bytes = 64 * FLOW_BYTES, .align_bytes = 64, .chunk_tokens = 16},
-      .eviction_policy = "LRU", .watermark = 0.9, .ratio = 0.2, .workers = 2};
+  rig->config = (neap__engine_config){.l1 = {.pool_bytes = 64 * FLOW_BYTES, .align_bytes = 64, .chunk_tokens = 16},
+                                      .eviction_policy = "LRU",
+                                      .watermark = 0.9,
+                                      .ratio = 0.2,
+                                      .workers = 2};
   return 0;
 }
 

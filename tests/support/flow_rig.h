@@ -26,10 +26,10 @@ typedef struct flow_store {
   pthread_mutex_t lock;
   pthread_cond_t change;
   const neap_host *host;
-  bool hold[FLOW_KINDS]; /* operations wait for flow_finish */
-  bool twice;            /* done is called once more */
-  int forced[FLOW_KINDS][FLOW_CELLS];                 /* this result instead of work */
-  bool flip[FLOW_CELLS], cut[FLOW_CELLS];             /* loads: one wrong bit; half the object, as the store notices */
+  bool hold[FLOW_KINDS];                  /* operations wait for flow_finish */
+  bool twice;                             /* done is called once more */
+  int forced[FLOW_KINDS][FLOW_CELLS];     /* this result instead of work */
+  bool flip[FLOW_CELLS], cut[FLOW_CELLS]; /* loads: one wrong bit; half the object, as the store notices */
   uint8_t *data[FLOW_CELLS];
   uint64_t bytes[FLOW_CELLS];
   uint32_t stores[FLOW_CELLS], loads[FLOW_CELLS]; /* how often asked for */
@@ -51,7 +51,7 @@ typedef struct flow_rig {
 int flow_setup(void **state);
 int flow_teardown(void **state);
 void flow_open(flow_rig *rig, uint32_t stores);
-void flow_close(flow_rig *rig); /* what teardown does, for tests that look at what is left */
+void flow_close(flow_rig *rig);         /* what teardown does, for tests that look at what is left */
 const char *const *flow_adapters(void); /* the JSON texts of the stores */
 
 /* --- the stores ----------------------------------------------------------------------------------------------- */

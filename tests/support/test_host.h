@@ -22,7 +22,7 @@ typedef struct test_entry {
 typedef struct test_op {
   neap_op op; /* first: the host gets from the op to this struct */
   neap_object *objects;
-  test_entry *entries; /* what a listing yielded */
+  test_entry *entries;                  /* what a listing yielded */
   uint32_t entries_count, entries_stop; /* the sink asks to stop after entries_stop entries (0 = never) */
   sem_t ended;
   atomic_uint done_count;

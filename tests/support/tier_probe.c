@@ -15,9 +15,7 @@
 
 probe_state probe_script;
 
-static uint32_t number_of(const neap_object_key *key) {
-  return key->hash[0] | (uint32_t)key->hash[1] << 8;
-}
+static uint32_t number_of(const neap_object_key *key) { return key->hash[0] | (uint32_t)key->hash[1] << 8; }
 
 static int act_on(probe_state *p, uint32_t kind, neap_object *o) {
   uint32_t n = number_of(&o->key);
@@ -99,9 +97,7 @@ static int probe_open(const neap_adapter *adapter, const neap_host *host, const 
   return 0;
 }
 
-static void probe_close(void *self) {
-  ((probe_state *)self)->closed++;
-}
+static void probe_close(void *self) { ((probe_state *)self)->closed++; }
 
 static const neap_adapter full = {NEAP_ADAPTER_INIT("probe", "1"),
                                   .open = probe_open,
@@ -129,16 +125,10 @@ static void wait_until(const uint32_t *counter, uint32_t count) {
   assert_int_equal(rc, 0);
 }
 
-void probe_wait_held(uint32_t count) {
-  wait_until(&probe_script.held_count, count);
-}
-void probe_wait_cancels(uint32_t count) {
-  wait_until(&probe_script.cancels, count);
-}
+void probe_wait_held(uint32_t count) { wait_until(&probe_script.held_count, count); }
+void probe_wait_cancels(uint32_t count) { wait_until(&probe_script.cancels, count); }
 
-void probe_finish_held(uint32_t i) {
-  probe_finish(probe_script.held[i]);
-}
+void probe_finish_held(uint32_t i) { probe_finish(probe_script.held[i]); }
 
 void probe_answers(neap_op_kind kind, probe_answer how) {
   pthread_mutex_lock(&probe_script.lock);
@@ -240,15 +230,9 @@ int probe_run(probe_engine *e, neap_op_kind kind, uint32_t first, uint32_t count
   return result;
 }
 
-int probe_store(probe_engine *e, uint32_t n) {
-  return probe_run(e, NEAP_OP_STORE, n, 1);
-}
-int probe_load(probe_engine *e, uint32_t n) {
-  return probe_run(e, NEAP_OP_LOAD, n, 1);
-}
-int probe_lookup(probe_engine *e, uint32_t n) {
-  return probe_run(e, NEAP_OP_LOOKUP, n, 1);
-}
+int probe_store(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_STORE, n, 1); }
+int probe_load(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_LOAD, n, 1); }
+int probe_lookup(probe_engine *e, uint32_t n) { return probe_run(e, NEAP_OP_LOOKUP, n, 1); }
 
 neap__tier_stats probe_stats(probe_engine *e) {
   neap__tier_stats stats;
@@ -256,13 +240,9 @@ neap__tier_stats probe_stats(probe_engine *e) {
   return stats;
 }
 
-void probe_nothing(void *arg) {
-  (void)arg;
-}
+void probe_nothing(void *arg) { (void)arg; }
 
-static void post_sem(void *sem) {
-  sem_post(sem);
-}
+static void post_sem(void *sem) { sem_post(sem); }
 
 /* The pool has one thread, so a job behind another waits for it. */
 void probe_drain(probe_engine *e) {

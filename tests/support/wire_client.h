@@ -64,9 +64,25 @@ typedef struct slots {
   uint64_t offset[SLOTS_MAX], index[SLOTS_MAX];
 } slots;
 
-enum { LOOKUP = 8, STATUS = 9, WAIT = 10, FREE_LOCKS = 12, END = 13, REGISTER = 14, UNREGISTER = 15, PREPARE_STORE = 16,
-       COMMIT_STORE = 17, PREPARE_RETRIEVE = 18, COMMIT_RETRIEVE = 19, CLEAR = 20, CHUNK_SIZE = 21, PING = 22,
-       REPORT = 23, NOOP = 24, EXPERIMENTAL = 32 };
+enum {
+  LOOKUP = 8,
+  STATUS = 9,
+  WAIT = 10,
+  FREE_LOCKS = 12,
+  END = 13,
+  REGISTER = 14,
+  UNREGISTER = 15,
+  PREPARE_STORE = 16,
+  COMMIT_STORE = 17,
+  PREPARE_RETRIEVE = 18,
+  COMMIT_RETRIEVE = 19,
+  CLEAR = 20,
+  CHUNK_SIZE = 21,
+  PING = 22,
+  REPORT = 23,
+  NOOP = 24,
+  EXPERIMENTAL = 32
+};
 
 /* --- the server ------------------------------------------------------------------------------------------------- */
 
@@ -75,11 +91,18 @@ static inline void bench_start(bench *b, uint64_t pool_bytes) {
   neap__log_set_level(NEAP_ERROR);
   neap__engine_config config = {
       .l1 = {.pool_bytes = pool_bytes, .align_bytes = 4096, .chunk_tokens = CHUNK, .shm_name = b->shm_name},
-      .eviction_policy = "LRU", .watermark = 0.9, .ratio = 0.2, .workers = 1, .l2_adapters = &b->l2,
+      .eviction_policy = "LRU",
+      .watermark = 0.9,
+      .ratio = 0.2,
+      .workers = 1,
+      .l2_adapters = &b->l2,
       .l2_adapter_count = b->l2 != NULL};
   if (neap__engine_open(&config, &b->engine, &err)) fail_msg("engine: %s", err.text);
-  neap__server_config server = {.engine = b->engine, .host = "localhost", .reap_timeout_s = 120,
-                                .registration_grace_s = 3600, .session_ttl_s = 600};
+  neap__server_config server = {.engine = b->engine,
+                                .host = "localhost",
+                                .reap_timeout_s = 120,
+                                .registration_grace_s = 3600,
+                                .session_ttl_s = 600};
   if (neap__server_open(&server, &b->server, &err)) fail_msg("server: %s", err.text);
   b->context = zmq_ctx_new();
   b->socket = zmq_socket(b->context, ZMQ_DEALER);
@@ -209,8 +232,10 @@ static inline neap__writer key_frame(const ask *a) {
   neap__write_text(&w, "world_size");
   neap__write_uint(&w, a->world ? a->world : 1);
   neap__write_text(&w, "worker_id");
-  if (a->worker < 0) neap__write_nil(&w);
-  else neap__write_uint(&w, (uint64_t)a->worker);
+  if (a->worker < 0)
+    neap__write_nil(&w);
+  else
+    neap__write_uint(&w, (uint64_t)a->worker);
   neap__write_text(&w, "token_ids");
   neap__write_array(&w, a->tokens);
   for (uint32_t i = 0; i < a->tokens; i++) neap__write_uint(&w, a->first + i);
@@ -231,8 +256,8 @@ static inline neap__writer key_frame(const ask *a) {
 
 /* A prompt of `chunks` chunks that starts with token `first`, as its scheduler asks for it. */
 static inline ask prompt(const char *request, uint32_t first, uint32_t chunks) {
-  return (ask){.request = request, .first = first, .tokens = chunks * CHUNK, .end = chunks * CHUNK, .worker = -1,
-               .readers = 1};
+  return (ask){
+      .request = request, .first = first, .tokens = chunks * CHUNK, .end = chunks * CHUNK, .worker = -1, .readers = 1};
 }
 
 static inline neap__writer uint_frame(uint64_t v) {
@@ -346,8 +371,10 @@ static inline uint64_t read_slot(neap__reader *r) {
     assert_int_equal(neap__read_text(r, &name), 0);
     if (neap__text_is(name, "offset") || neap__text_is(name, "length")) {
       assert_int_equal(neap__read_uint(r, UINT64_MAX, &v), 0);
-      if (neap__text_is(name, "offset")) offset = v;
-      else length = v;
+      if (neap__text_is(name, "offset"))
+        offset = v;
+      else
+        length = v;
     } else {
       assert_int_equal(neap__read_skip(r), 0);
     }
@@ -367,11 +394,15 @@ static inline void read_context(neap__reader *r, slots *out) {
     assert_int_equal(list.kind, NEAP_KIND_ARRAY);
     assert_in_range(list.number, 0, SLOTS_MAX);
     bool offsets = neap__text_is(name, "slots");
-    if (offsets) out->count = (uint32_t)list.number;
-    else out->indices = (uint32_t)list.number;
+    if (offsets)
+      out->count = (uint32_t)list.number;
+    else
+      out->indices = (uint32_t)list.number;
     for (uint64_t s = 0; s < list.number; s++) {
-      if (offsets) out->offset[s] = read_slot(r);
-      else assert_int_equal(neap__read_uint(r, UINT32_MAX, &out->index[s]), 0);
+      if (offsets)
+        out->offset[s] = read_slot(r);
+      else
+        assert_int_equal(neap__read_uint(r, UINT32_MAX, &out->index[s]), 0);
     }
   }
 }
@@ -386,9 +417,12 @@ static inline slots read_slots(const reply *r) {
   assert_int_equal(neap__read_map(&reader, &fields), 0);
   for (uint32_t i = 0; i < fields; i++) {
     assert_int_equal(neap__read_text(&reader, &name), 0);
-    if (neap__text_is(name, "success")) assert_int_equal(neap__read_bool(&reader, &out.success), 0);
-    else if (neap__text_is(name, "context")) read_context(&reader, &out);
-    else assert_int_equal(neap__read_skip(&reader), 0);
+    if (neap__text_is(name, "success"))
+      assert_int_equal(neap__read_bool(&reader, &out.success), 0);
+    else if (neap__text_is(name, "context"))
+      read_context(&reader, &out);
+    else
+      assert_int_equal(neap__read_skip(&reader), 0);
   }
   assert_true(neap__reader_done(&reader));
   return out;

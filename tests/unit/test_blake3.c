@@ -55,8 +55,7 @@ static unsigned seed;
 
 static void assert_hash(const uint8_t hash[NEAP_HASH_BYTES], const char *expected) {
   char text[2 * NEAP_HASH_BYTES + 1];
-  for (size_t i = 0; i < NEAP_HASH_BYTES; i++)
-    snprintf(text + 2 * i, 3, "%02x", hash[i]);
+  for (size_t i = 0; i < NEAP_HASH_BYTES; i++) snprintf(text + 2 * i, 3, "%02x", hash[i]);
   assert_string_equal(text, expected);
 }
 
@@ -119,16 +118,13 @@ static void compress_by_the_paper(uint32_t value[8], const uint8_t *block, uint3
   memcpy(v, value, 32);
   memcpy(v + 8, iv, 16);
   for (int round = 0; round < 7; round++) {
-    for (int i = 0; i < 4; i++)
-      quarter(v, i, 4 + i, 8 + i, 12 + i, m[2 * i], m[2 * i + 1]);
+    for (int i = 0; i < 4; i++) quarter(v, i, 4 + i, 8 + i, 12 + i, m[2 * i], m[2 * i + 1]);
     for (int i = 0; i < 4; i++)
       quarter(v, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4, m[8 + 2 * i], m[9 + 2 * i]);
-    for (int i = 0; i < 16; i++)
-      next[i] = m[order[i]];
+    for (int i = 0; i < 16; i++) next[i] = m[order[i]];
     memcpy(m, next, sizeof(m));
   }
-  for (int i = 0; i < 8; i++)
-    value[i] = v[i] ^ v[8 + i];
+  for (int i = 0; i < 8; i++) value[i] = v[i] ^ v[8 + i];
 }
 
 static void every_compression_computes_what_the_paper_says(void **state) {
@@ -136,10 +132,8 @@ static void every_compression_computes_what_the_paper_says(void **state) {
   for (int round = 0; round < 2000; round++) {
     uint8_t block[BLOCK_BYTES];
     uint32_t start[8], expected[8], plain[8];
-    for (size_t i = 0; i < sizeof(block); i++)
-      block[i] = (uint8_t)(rand_r(&seed) >> 8);
-    for (size_t i = 0; i < 8; i++)
-      start[i] = (uint32_t)rand_r(&seed) * 2654435761u;
+    for (size_t i = 0; i < sizeof(block); i++) block[i] = (uint8_t)(rand_r(&seed) >> 8);
+    for (size_t i = 0; i < 8; i++) start[i] = (uint32_t)rand_r(&seed) * 2654435761u;
     uint32_t bytes = (uint32_t)rand_r(&seed) % 65, chunk = (uint32_t)rand_r(&seed) % 64, flags = (uint32_t)round % 16;
     memcpy(expected, start, sizeof(start));
     memcpy(plain, start, sizeof(start));
@@ -159,8 +153,7 @@ int main(void) {
   const char *given = getenv("NEAP_TEST_SEED");
   seed = given ? (unsigned)strtoul(given, NULL, 0) : 1;
   printf("seed %u (NEAP_TEST_SEED)\n", seed);
-  for (size_t i = 0; i < sizeof(input); i++)
-    input[i] = (uint8_t)(i % 251);
+  for (size_t i = 0; i < sizeof(input); i++) input[i] = (uint8_t)(i % 251);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(published_vectors_hash_as_published),
       cmocka_unit_test(pieces_of_any_size_hash_as_the_whole),

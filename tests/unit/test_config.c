@@ -24,12 +24,13 @@ static void probe_close(void *self) { (void)self; }
 /* The kinds of parameters that LMCache's built-in types have. */
 static const neap_adapter probe = {
     NEAP_ADAPTER_INIT("probe", "1"),
-    .schema_json = "{\"base_path\":{\"type\":\"string\",\"required\":true},"
-                   "\"relative_tmp_dir\":{\"type\":\"string\"},"
-                   "\"read_ahead_size\":{\"type\":\"integer\",\"min\":1},"
-                   "\"use_odirect\":{\"type\":\"boolean\",\"default\":false},"
-                   "\"per_op_workers\":{\"type\":\"object\"},"
-                   "\"password\":{\"type\":\"string\"}}",
+    .schema_json =
+        "{\"base_path\":{\"type\":\"string\",\"required\":true},"
+        "\"relative_tmp_dir\":{\"type\":\"string\"},"
+        "\"read_ahead_size\":{\"type\":\"integer\",\"min\":1},"
+        "\"use_odirect\":{\"type\":\"boolean\",\"default\":false},"
+        "\"per_op_workers\":{\"type\":\"object\"},"
+        "\"password\":{\"type\":\"string\"}}",
     PROBE_FUNCTIONS,
 };
 static const neap_adapter free_form = {NEAP_ADAPTER_INIT("free_form", "1"), .schema_json = NULL, PROBE_FUNCTIONS};
@@ -96,8 +97,7 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
       {"{\"type\":\"probe\"}", "base_path must be a non-empty string, but it is missing"},
       {"{\"type\":\"probe\",\"base_path\":\"\"}", "base_path must be a non-empty string"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"relative_tmp_dir\":1}", "relative_tmp_dir must be a string"},
-      {"{\"type\":\"probe\",\"base_path\":\"/x\",\"read_ahead_size\":0}",
-       "read_ahead_size must be a positive integer"},
+      {"{\"type\":\"probe\",\"base_path\":\"/x\",\"read_ahead_size\":0}", "read_ahead_size must be a positive integer"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"read_ahead_size\":true}",
        "read_ahead_size must be a positive integer, got true (boolean)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"use_odirect\":\"yes\"}", "use_odirect must be a boolean"},
@@ -139,18 +139,21 @@ static void unknown_keys_are_refused_with_their_path(void **state) {
 
 static void shares_of_eviction_lie_between_0_and_1(void **state) {
   (void)state;
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
-          "\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
-          "eviction.eviction_ratio must be a positive number, at most 1, got 1.5 (number)");
-  refuses("{\"type\":\"probe\",\"base_path\":\"/x\","
-          "\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
-          "eviction.trigger_watermark must be a positive number, at most 1, got 0 (number)");
+  refuses(
+      "{\"type\":\"probe\",\"base_path\":\"/x\","
+      "\"eviction\":{\"eviction_policy\":\"LRU\",\"eviction_ratio\":1.5}}",
+      "eviction.eviction_ratio must be a positive number, at most 1, got 1.5 (number)");
+  refuses(
+      "{\"type\":\"probe\",\"base_path\":\"/x\","
+      "\"eviction\":{\"eviction_policy\":\"LRU\",\"trigger_watermark\":0}}",
+      "eviction.trigger_watermark must be a positive number, at most 1, got 0 (number)");
 }
 
 static void a_built_in_gets_its_parameters_without_the_frameworks(void **state) {
   (void)state;
-  neap__tier_config config = parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"shared\":true,\"max_capacity_gb\":0.5,"
-                                   "\"eviction\":{\"eviction_policy\":\"IsolatedLRU\",\"eviction_ratio\":0.25}}");
+  neap__tier_config config = parse(
+      "{\"type\":\"probe\",\"base_path\":\"/x\",\"shared\":true,\"max_capacity_gb\":0.5,"
+      "\"eviction\":{\"eviction_policy\":\"IsolatedLRU\",\"eviction_ratio\":0.25}}");
   assert_ptr_equal(config.adapter, &probe);
   assert_string_equal(config.type, "probe");
   assert_string_equal(config.name, "probe");

@@ -19,10 +19,9 @@
 
 static void every_code_has_its_own_name_and_sentence(void **state) {
   (void)state;
-  int codes[] = {
-      NEAP_OK,
+  int codes[] = {NEAP_OK,
 #define XX(name, number, text) NEAP_##name,
-      NEAP_ERR_MAP(XX)
+                 NEAP_ERR_MAP(XX)
 #undef XX
   };
   for (size_t i = 0; i < NEAP_ARRAY_LEN(codes); i++) {
@@ -110,8 +109,7 @@ static size_t stderr_of(void (*body)(void), char *out, size_t cap, int *status) 
     _exit(0);
   }
   close(ends[1]);
-  for (ssize_t n; used < cap - 1 && (n = read(ends[0], out + used, cap - 1 - used)) > 0;)
-    used += (size_t)n;
+  for (ssize_t n; used < cap - 1 && (n = read(ends[0], out + used, cap - 1 - used)) > 0;) used += (size_t)n;
   out[used] = '\0';
   close(ends[0]);
   assert_int_equal(waitpid(child, status, 0), child);

@@ -128,8 +128,10 @@ static void names_flag_value_and_expectation_of_what_it_refuses(void **state) {
   REFUSED("--l1-align-bytes: '1000' is not valid; expected a power of two", REQUIRED, "--l1-align-bytes", "1000");
   REFUSED("--worker-reap-timeout-seconds: '5' is not valid; expected 0 or at least 30, three heartbeats of a worker",
           REQUIRED, "--worker-reap-timeout-seconds", "5");
-  REFUSED("--worker-registration-grace-seconds: '60' is not valid; expected at least --worker-reap-timeout-seconds "
-          "(120)", REQUIRED, "--worker-registration-grace-seconds", "60");
+  REFUSED(
+      "--worker-registration-grace-seconds: '60' is not valid; expected at least --worker-reap-timeout-seconds "
+      "(120)",
+      REQUIRED, "--worker-registration-grace-seconds", "60");
   REFUSED("--transport: 'grpc' is not served; expected zmq", REQUIRED, "--transport", "grpc");
   REFUSED("unexpected argument 'x'; expected a flag", REQUIRED, "x");
 }
@@ -146,8 +148,10 @@ static void suggests_the_nearest_name_for_an_unknown_flag(void **state) {
 static void refuses_transfers_driven_by_the_server_and_says_why(void **state) {
   (void)state;
   neap__flags *flags;
-  REFUSED("--supported-transfer-mode: 'lmcache_driven' is not served, for neap never touches a worker's own memory; "
-          "expected engine_driven or auto", REQUIRED, "--supported-transfer-mode", "lmcache_driven");
+  REFUSED(
+      "--supported-transfer-mode: 'lmcache_driven' is not served, for neap never touches a worker's own memory; "
+      "expected engine_driven or auto",
+      REQUIRED, "--supported-transfer-mode", "lmcache_driven");
   PARSED(flags, REQUIRED, "--supported-transfer-mode", "engine_driven");
   neap__flags_free(flags);
 }
@@ -165,8 +169,10 @@ static void accepts_every_flag_of_the_table(void **state) {
     snprintf(negated, sizeof negated, "--no-%s", f->name);
     snprintf(value, sizeof value, "%s", f->fallback ? f->fallback : "1");
     if (f->kind == NEAP_FLAG_CHOICE) snprintf(value, sizeof value, "%.*s", (int)strcspn(f->range, "|"), f->range);
-    if (plain) PARSED(flags, REQUIRED, flag);
-    else PARSED(flags, REQUIRED, flag, value);
+    if (plain)
+      PARSED(flags, REQUIRED, flag);
+    else
+      PARSED(flags, REQUIRED, flag, value);
     assert_true(neap__flags_given(flags, f->name));
     neap__flags_free(flags);
     if (f->kind != NEAP_FLAG_BOOL) continue;

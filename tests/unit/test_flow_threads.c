@@ -38,9 +38,14 @@ static void look_up(worker *w) {
   neap__key keys[12];
   const uint64_t bytes = FLOW_BYTES;
   for (uint32_t i = 0; i < chunks; i++) keys[i] = flow_key(w->rig, first + i, 0);
-  neap__fetch_request request = {.chunks = chunks, .rows = 1, .keys = keys, .row_bytes = &bytes, .readers = 1,
+  neap__fetch_request request = {.chunks = chunks,
+                                 .rows = 1,
+                                 .keys = keys,
+                                 .row_bytes = &bytes,
+                                 .readers = 1,
                                  .owner = {.kind = NEAP_OWNER_REQUEST, .id = first},
-                                 .warm = random_below(&w->random, 8) == 0, .name = "threads"};
+                                 .warm = random_below(&w->random, 8) == 0,
+                                 .name = "threads"};
   neap__fetch *fetch;
   if (neap__fetch_start(w->rig->engine->fetcher, &request, &fetch) != 0) {
     w->wrong_codes++;
@@ -101,9 +106,7 @@ static void run(flow_rig *rig, uint32_t stores) {
   assert_true(flow_l1(rig).evicted_objects > 0);
 }
 
-static void threads_that_fetch_and_store_while_the_loop_evicts_leave_nothing_behind(void **state) {
-  run(*state, 2);
-}
+static void threads_that_fetch_and_store_while_the_loop_evicts_leave_nothing_behind(void **state) { run(*state, 2); }
 
 static void also_with_temporary_objects_and_copies_dropped_after_their_store(void **state) {
   flow_rig *rig = *state;

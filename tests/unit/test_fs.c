@@ -379,12 +379,8 @@ static void expect_full(store *s, bool mounted) {
   assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void a_full_file_system_is_enospc_leaves_nothing_and_recovers(void **state) {
-  expect_full(*state, true);
-}
-static void a_file_size_limit_is_enospc_and_leaves_nothing(void **state) {
-  expect_full(*state, false);
-}
+static void a_full_file_system_is_enospc_leaves_nothing_and_recovers(void **state) { expect_full(*state, true); }
+static void a_file_size_limit_is_enospc_and_leaves_nothing(void **state) { expect_full(*state, false); }
 
 static void a_directory_that_cannot_be_written_is_refused_with_the_reason(void **state) {
   store *s = *state;

@@ -18,8 +18,7 @@ static uint32_t crc_by_bits(uint32_t seed, const uint8_t *p, size_t bytes) {
   uint32_t crc = ~seed;
   for (size_t i = 0; i < bytes; i++) {
     crc ^= p[i];
-    for (int bit = 0; bit < 8; bit++)
-      crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+    for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
   }
   return ~crc;
 }
@@ -32,8 +31,7 @@ static uint64_t rng(void) {
 }
 
 static void fill(uint8_t *p, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++)
-    p[i] = (uint8_t)rng();
+  for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)rng();
 }
 
 static void crc_gives_the_published_values(void **state) {
@@ -43,11 +41,9 @@ static void crc_gives_the_published_values(void **state) {
   assert_int_equal(neap__crc32c(0, data, 32), 0x8a9136aau);
   memset(data, 0xff, sizeof(data));
   assert_int_equal(neap__crc32c(0, data, 32), 0x62a8ab43u);
-  for (uint8_t i = 0; i < 32; i++)
-    data[i] = i;
+  for (uint8_t i = 0; i < 32; i++) data[i] = i;
   assert_int_equal(neap__crc32c(0, data, 32), 0x46dd794eu);
-  for (uint8_t i = 0; i < 32; i++)
-    data[i] = (uint8_t)(31 - i);
+  for (uint8_t i = 0; i < 32; i++) data[i] = (uint8_t)(31 - i);
   assert_int_equal(neap__crc32c(0, data, 32), 0x113fdb5cu);
   assert_int_equal(neap__crc32c(0, "123456789", 9), 0xe3069283u);
   assert_int_equal(neap__crc32c(0, NULL, 0), 0);
@@ -102,8 +98,7 @@ static void table_hash_depends_on_every_bit_length_and_seed(void **state) {
     uint64_t hash = neap__hash64(data, bytes, 1);
     assert_int_equal(hash, neap__hash64(data, bytes, 1));
     assert_int_not_equal(hash, neap__hash64(data, bytes, 2));
-    if (bytes > 0)
-      assert_int_not_equal(hash, neap__hash64(data, bytes - 1, 1));
+    if (bytes > 0) assert_int_not_equal(hash, neap__hash64(data, bytes - 1, 1));
     for (size_t bit = 0; bit < 8 * bytes; bit++) {
       data[bit / 8] ^= (uint8_t)(1u << bit % 8);
       uint64_t other = neap__hash64(data, bytes, 1);

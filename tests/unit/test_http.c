@@ -6,8 +6,8 @@
 #include <cjson/cJSON.h>
 #include <msgpack.h>
 #include <setjmp.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,8 +68,8 @@ static void held_list(void *self, neap_op *op) {
 static void held_close(void *self) { (void)self; }
 
 static const neap_adapter held_adapter = {
-    NEAP_ADAPTER_INIT("held", "1"), .open = held_open, .store = held_miss, .lookup = held_miss, .load = held_miss,
-    .remove = held_remove, .list = held_list, .close = held_close,
+    NEAP_ADAPTER_INIT("held", "1"), .open = held_open, .store = held_miss,  .lookup = held_miss, .load = held_miss,
+    .remove = held_remove,          .list = held_list, .close = held_close,
 };
 
 static void await_listing(void) {
@@ -116,7 +116,10 @@ static void register_worker(void) {
   static const struct {
     const char *name;
     uint64_t value;
-  } numbers[] = {{"instance_id", 416576130755288473u}, {"world_size", 1}, {"block_size", 128}, {"num_layers", 1},
+  } numbers[] = {{"instance_id", 416576130755288473u},
+                 {"world_size", 1},
+                 {"block_size", 128},
+                 {"num_layers", 1},
                  {"hidden_dim_size", OBJECT_BYTES / CHUNK / 2}};
   msgpack_pack_map(&packer, 8);
   for (size_t i = 0; i < NEAP_ARRAY_LEN(numbers); i++) {
@@ -142,15 +145,30 @@ static void register_worker(void) {
 static int open_server(void **state) {
   (void)state;
   static char plugins[4096];
-  static char memory[] = "{\"type\":\"native_plugin\",\"module_path\":\"memory\",\"class_name\":\"InMemoryL2Adapter\","
-                         "\"adapter_params\":{\"max_size_gb\":0.01,\"mock_bandwidth_gb\":10}}";
+  static char memory[] =
+      "{\"type\":\"native_plugin\",\"module_path\":\"memory\",\"class_name\":\"InMemoryL2Adapter\","
+      "\"adapter_params\":{\"max_size_gb\":0.01,\"mock_bandwidth_gb\":10}}";
   static char pool[64];
   snprintf(pool, sizeof pool, "http-%d", getpid());
   const char *build = getenv("NEAP_BUILD");
   snprintf(plugins, sizeof plugins, "%s/lib/neap/adapters", build ? build : "build");
-  char *argv[] = {"server", "--l1-size-gb", "0.0625", "--eviction-policy", "LRU", "--shm-name", pool, "--port", "0",
-                  "--http-port", "0", "--l2-adapter", memory, "--l2-adapter", "{\"type\":\"held\"}",
-                  "--l2-prefetch-policy", "retain"};
+  char *argv[] = {"server",
+                  "--l1-size-gb",
+                  "0.0625",
+                  "--eviction-policy",
+                  "LRU",
+                  "--shm-name",
+                  pool,
+                  "--port",
+                  "0",
+                  "--http-port",
+                  "0",
+                  "--l2-adapter",
+                  memory,
+                  "--l2-adapter",
+                  "{\"type\":\"held\"}",
+                  "--l2-prefetch-policy",
+                  "retain"};
   static char name[128];
   neap_error err = {""};
   bool help;
@@ -160,12 +178,21 @@ static int open_server(void **state) {
   if (!rc) rc = neap__pool_name(pool, name, sizeof name, &err);
   if (!rc) neap__engine_config_fill(t.flags, name, NULL, plugins, &config);
   if (!rc) rc = neap__engine_open(&config, &t.engine, &err);
-  neap__server_config server = {.engine = t.engine, .host = "127.0.0.1", .reap_timeout_s = 120,
-                                .registration_grace_s = 3600, .session_ttl_s = 600};
+  neap__server_config server = {.engine = t.engine,
+                                .host = "127.0.0.1",
+                                .reap_timeout_s = 120,
+                                .registration_grace_s = 3600,
+                                .session_ttl_s = 600};
   if (!rc) rc = neap__server_open(&server, &t.server, &err);
   t.running = (neap__running){.engine = t.engine, .instance_id = "test"};
-  neap__http_config http = {.engine = t.engine, .server = t.server, .host = "127.0.0.1", .show_config = show_config,
-                            .instance_id = "a\"b", .metrics = true, .read_ttl_s = 300, .write_ttl_s = 600};
+  neap__http_config http = {.engine = t.engine,
+                            .server = t.server,
+                            .host = "127.0.0.1",
+                            .show_config = show_config,
+                            .instance_id = "a\"b",
+                            .metrics = true,
+                            .read_ttl_s = 300,
+                            .write_ttl_s = 600};
   if (!rc) rc = neap__http_open(&http, &t.http, &err);
   if (rc) print_error("%s\n", err.text);
   if (rc) return rc;
@@ -195,16 +222,16 @@ typedef struct answer {
 
 static int send_request(const char *method, const char *path, const char *body) {
   int fd = socket(AF_INET, SOCK_STREAM, 0);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)neap__http_port(t.http)),
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)neap__http_port(t.http)),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
   struct timeval wait = {.tv_sec = 20};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
   char head[1024];
   size_t body_bytes = body ? strlen(body) : 0;
-  int n = snprintf(head, sizeof head,
-                   "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", method, path,
-                   body_bytes);
+  int n = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
+                   method, path, body_bytes);
   assert_int_equal(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
   for (size_t at = 0; at < body_bytes;) {
     ssize_t sent = send(fd, body + at, body_bytes - at, MSG_NOSIGNAL);
@@ -325,7 +352,7 @@ static char *prefetch(uint32_t first, uint32_t tokens) {
 /* Members whose names are data, or depend on the adapter: only what they must have is compared, elsewhere. */
 static bool has_own_names(const char *name) {
   static const char *const names[] = {"non_cuda_context_meta", "users", "l2_adapters", "adapters", "extra_config",
-                                      "event_sink_config", "input"};
+                                      "event_sink_config",     "input"};
   for (size_t i = 0; name && i < NEAP_ARRAY_LEN(names); i++)
     if (strcmp(names[i], name) == 0) return true;
   return false;
@@ -346,8 +373,7 @@ static void same_shape(const cJSON *theirs, const cJSON *ours, const char *where
     if (!at(ours, member->string)) fail_msg("%s is missing", path);
     if (!has_own_names(member->string)) same_shape(member, at(ours, member->string), path);
   }
-  cJSON_ArrayForEach(member, ours)
-    if (!at(theirs, member->string) && strcmp(member->string, "neap") != 0)
+  cJSON_ArrayForEach(member, ours) if (!at(theirs, member->string) && strcmp(member->string, "neap") != 0)
       fail_msg("%s.%s is not in LMCache's answer", where, member->string);
 }
 
@@ -395,13 +421,45 @@ static answer replay(const char *name, const char *path) {
 static void answers_recorded_requests_with_the_recorded_status_and_members(void **state) {
   (void)state;
   static const char *const names[] = {
-      "root", "healthcheck", "status", "config", "config_adapters", "version", "lmc_version", "commit_id", "notfound",
-      "loglevel_list", "loglevel_one", "loglevel_set", "run_script_disabled", "checksums_engine_driven",
-      "clear_default", "clear_force", "clear_bad_tier", "cache_objects_l1", "cache_objects_adapter404",
-      "cache_objects_bad_page", "delete_objects_422", "delete_objects_bad_hex", "delete_objects_l1",
-      "delete_objects_l1_again", "delete_objects_l2", "delete_objects_all", "quota_list", "quota_put", "quota_put_bad",
-      "quota_get", "quota_list2", "quota_delete", "quota_delete_absent", "quota_get_absent", "quota_get_default",
-      "prefetch_noop", "prefetch_unknown_model", "prefetch_bad_salt", "prefetch_status_again_404",
+      "root",
+      "healthcheck",
+      "status",
+      "config",
+      "config_adapters",
+      "version",
+      "lmc_version",
+      "commit_id",
+      "notfound",
+      "loglevel_list",
+      "loglevel_one",
+      "loglevel_set",
+      "run_script_disabled",
+      "checksums_engine_driven",
+      "clear_default",
+      "clear_force",
+      "clear_bad_tier",
+      "cache_objects_l1",
+      "cache_objects_adapter404",
+      "cache_objects_bad_page",
+      "delete_objects_422",
+      "delete_objects_bad_hex",
+      "delete_objects_l1",
+      "delete_objects_l1_again",
+      "delete_objects_l2",
+      "delete_objects_all",
+      "quota_list",
+      "quota_put",
+      "quota_put_bad",
+      "quota_get",
+      "quota_list2",
+      "quota_delete",
+      "quota_delete_absent",
+      "quota_get_absent",
+      "quota_get_default",
+      "prefetch_noop",
+      "prefetch_unknown_model",
+      "prefetch_bad_salt",
+      "prefetch_status_again_404",
   };
   for (size_t i = 0; i < NEAP_ARRAY_LEN(names); i++) {
     answer a = replay(names[i], NULL);

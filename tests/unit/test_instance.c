@@ -40,8 +40,14 @@ static int teardown(void **state) {
 }
 
 static neap__registration worker(uint64_t id, const char *model, uint64_t layers) {
-  return (neap__registration){.instance_id = id, .model = text(model), .dtype = text("bfloat16"), .world_size = 1,
-                              .block_size = 2, .layers = layers, .hidden = 64, .one_plane = true};
+  return (neap__registration){.instance_id = id,
+                              .model = text(model),
+                              .dtype = text("bfloat16"),
+                              .world_size = 1,
+                              .block_size = 2,
+                              .layers = layers,
+                              .hidden = 64,
+                              .one_plane = true};
 }
 
 static int add(fixture *f, const neap__registration *reg, bool *same) {
@@ -185,7 +191,7 @@ static void an_unknown_id_is_told_false_once_and_gates_lookups_for_a_while(void 
   assert_true(neap__instances_gated(&f->all, 12 * s));
   assert_false(neap__instances_ping(&f->all, 2, 12 * s));
   assert_int_equal(add(f, &reg, NULL), 0);
-  assert_true(neap__instances_gated(&f->all, 13 * s)); /* the other one is still away */
+  assert_true(neap__instances_gated(&f->all, 13 * s));  /* the other one is still away */
   assert_false(neap__instances_gated(&f->all, 43 * s)); /* and given up */
   assert_true(neap__instances_ping(&f->all, 2, 44 * s));
 }

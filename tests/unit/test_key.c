@@ -14,9 +14,11 @@
 #include "chunk/key.h"
 
 #define HASH_TEXT "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff"
-#define HASH_00_TO_1E                                                                                        \
-  {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,                                           \
-   16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 255}
+#define HASH_00_TO_1E                                                                                                 \
+  {                                                                                                                   \
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
+        255                                                                                                           \
+  }
 
 enum { LONG_TEXT = 4096 };
 
@@ -57,20 +59,48 @@ static void ranks_are_packed_as_lmcache_packs_them(void **state) {
 static void stray_names_are_not_keys(void **state) {
   (void)state;
   static const char *const files[] = {
-      "", "x.data", ".data", "x", "a@0x00000000@0@" HASH_TEXT, "a@0x00000000@0@" HASH_TEXT ".data.tmp",
-      "a@0x00000000@0@" HASH_TEXT ".tmp", "a@0x00000000@0.data", "a@0x00000000@" HASH_TEXT ".data",
-      "a@0x00000000@0@" HASH_TEXT "@s@t.data", "a@0x00000000@0@" HASH_TEXT "@.data", "@0x00000000@0@" HASH_TEXT ".data",
-      "a@00000000@0@" HASH_TEXT ".data", "a@0x0000000@0@" HASH_TEXT ".data", "a@0x000000000@0@" HASH_TEXT ".data",
-      "a@0x0000000g@0@" HASH_TEXT ".data", "a@0x000000FF@0@" HASH_TEXT ".data", "a@0x00000000@00@" HASH_TEXT ".data",
-      "a@0x00000000@@" HASH_TEXT ".data", "a@0x00000000@-1@" HASH_TEXT ".data",
+      "",
+      "x.data",
+      ".data",
+      "x",
+      "a@0x00000000@0@" HASH_TEXT,
+      "a@0x00000000@0@" HASH_TEXT ".data.tmp",
+      "a@0x00000000@0@" HASH_TEXT ".tmp",
+      "a@0x00000000@0.data",
+      "a@0x00000000@" HASH_TEXT ".data",
+      "a@0x00000000@0@" HASH_TEXT "@s@t.data",
+      "a@0x00000000@0@" HASH_TEXT "@.data",
+      "@0x00000000@0@" HASH_TEXT ".data",
+      "a@00000000@0@" HASH_TEXT ".data",
+      "a@0x0000000@0@" HASH_TEXT ".data",
+      "a@0x000000000@0@" HASH_TEXT ".data",
+      "a@0x0000000g@0@" HASH_TEXT ".data",
+      "a@0x000000FF@0@" HASH_TEXT ".data",
+      "a@0x00000000@00@" HASH_TEXT ".data",
+      "a@0x00000000@@" HASH_TEXT ".data",
+      "a@0x00000000@-1@" HASH_TEXT ".data",
       "a@0x00000000@100000000@" HASH_TEXT ".data",
-      "a@0x00000000@0@" HASH_TEXT "0.data", "a@0x00000000@0@00.data", "a/b@0x00000000@0@" HASH_TEXT ".data",
-      "a@0x00000000@0@" HASH_TEXT "@s/t.data", "a@0x00000000@0@" HASH_TEXT "@s\\t.data", "a@0x00000000@0@zz.data",
+      "a@0x00000000@0@" HASH_TEXT "0.data",
+      "a@0x00000000@0@00.data",
+      "a/b@0x00000000@0@" HASH_TEXT ".data",
+      "a@0x00000000@0@" HASH_TEXT "@s/t.data",
+      "a@0x00000000@0@" HASH_TEXT "@s\\t.data",
+      "a@0x00000000@0@zz.data",
   };
   static const char *const natives[] = {
-      "", "x", "a@0x00000000@0@" HASH_TEXT, "a@00000000@0@" HASH_TEXT "@", "a@00000000@0@" HASH_TEXT ".data",
-      "a@00000000@0", "a@00000000@" HASH_TEXT, "@00000000@0@" HASH_TEXT, "a@00000000@0@" HASH_TEXT "@s@t",
-      "a@000000FF@0@" HASH_TEXT, "a@0000000@0@" HASH_TEXT, "a@00000000@F@" HASH_TEXT, "a@00000000@0@" HASH_TEXT "@a/b",
+      "",
+      "x",
+      "a@0x00000000@0@" HASH_TEXT,
+      "a@00000000@0@" HASH_TEXT "@",
+      "a@00000000@0@" HASH_TEXT ".data",
+      "a@00000000@0",
+      "a@00000000@" HASH_TEXT,
+      "@00000000@0@" HASH_TEXT,
+      "a@00000000@0@" HASH_TEXT "@s@t",
+      "a@000000FF@0@" HASH_TEXT,
+      "a@0000000@0@" HASH_TEXT,
+      "a@00000000@F@" HASH_TEXT,
+      "a@00000000@0@" HASH_TEXT "@a/b",
   };
   char strings[1024];
   neap_object_key key;
@@ -123,15 +153,14 @@ static void too_small_a_buffer_is_a_bound_and_is_not_overrun(void **state) {
 
 /* A text of pieces that are likely to confuse: separators, parts of "-SEP-", endings, several scripts. */
 static void random_text(char *out, size_t bytes_max, bool salt) {
-  static const char *const pieces[] = {"a",     "-SEP-", "-",    "SEP",   "-SEP", "/",    ".data", "0x",   "Qwen",
-                                       "\u6a21\u578b", "\xc3\xa9", ".",    "00ff", ":",     " ",    "##query", "\n"};
+  static const char *const pieces[] = {"a",     "-SEP-", "-",    "SEP",          "-SEP",     "/",
+                                       ".data", "0x",    "Qwen", "\u6a21\u578b", "\xc3\xa9", ".",
+                                       "00ff",  ":",     " ",    "##query",      "\n"};
   size_t used = 0, wanted = pick(8) == 0 ? bytes_max : pick(40) + !salt;
   while (used < wanted) {
     const char *piece = pieces[pick(NEAP_ARRAY_LEN(pieces))];
-    if (used + strlen(piece) > bytes_max)
-      piece = "b";
-    if (salt && strchr(piece, '/'))
-      continue;
+    if (used + strlen(piece) > bytes_max) piece = "b";
+    if (salt && strchr(piece, '/')) continue;
     memcpy(out + used, piece, strlen(piece));
     used += strlen(piece);
   }
@@ -147,8 +176,7 @@ static void printing_and_parsing_are_exact_inverses(void **state) {
     random_text(model, NEAP_MODEL_BYTES_MAX, false);
     random_text(salt, NEAP_SALT_BYTES_MAX, true);
     neap_object_key key = {model, salt, {0}, (uint32_t)rand_r(&seed) * 5, (uint32_t)(rand_r(&seed) >> pick(31))}, back;
-    for (size_t i = 0; i < NEAP_HASH_BYTES; i++)
-      key.hash[i] = (uint8_t)pick(256);
+    for (size_t i = 0; i < NEAP_HASH_BYTES; i++) key.hash[i] = (uint8_t)pick(256);
 
     int bytes = neap__key_format(&key, form, text, sizeof(text));
     if (form == NEAP_KEY_FILE && (strstr(model, "-SEP-") || strstr(model, "-SEP/"))) {
@@ -176,8 +204,8 @@ static void a_text_that_parses_prints_as_itself(void **state) {
     neap_key_form form = round % 2 ? NEAP_KEY_FILE : NEAP_KEY_NATIVE;
     static const char alphabet[] = "@/-SEP.data0x9fF\\ ";
     char text[256], strings[512], again[LONG_TEXT];
-    snprintf(text, sizeof(text), form == NEAP_KEY_FILE ? "a-SEP-b@0x000000ff@1f@%s@salt.data"
-                                                       : "a-SEP-b@000000ff@1f@%s@salt", HASH_TEXT);
+    snprintf(text, sizeof(text),
+             form == NEAP_KEY_FILE ? "a-SEP-b@0x000000ff@1f@%s@salt.data" : "a-SEP-b@000000ff@1f@%s@salt", HASH_TEXT);
     for (size_t change = pick(3); change > 0; change--) {
       size_t at = pick(strlen(text));
       if (pick(3) == 0)
@@ -186,8 +214,7 @@ static void a_text_that_parses_prints_as_itself(void **state) {
         text[at] = alphabet[pick(sizeof(alphabet) - 1)];
     }
     neap_object_key key;
-    if (neap__key_parse(text, form, &key, strings, sizeof(strings)) != 0)
-      continue;
+    if (neap__key_parse(text, form, &key, strings, sizeof(strings)) != 0) continue;
     assert_true(neap__key_format(&key, form, again, sizeof(again)) > 0);
     assert_string_equal(again, text);
     accepted++;

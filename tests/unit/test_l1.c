@@ -457,8 +457,8 @@ static void every_change_is_told_in_order_with_what_it_was_about(void **state) {
   pin = fixture_get(l1, 3, &fixture_local, 1);
   assert_int_equal(neap__l1_clear(l1, true), 1);
   assert_int_equal(neap__l1_release(l1, pin, 1), 0);
-  const uint8_t types[] = {NEAP_EV_INSERT, NEAP_EV_INSERT, NEAP_EV_HIT, NEAP_EV_HIT, NEAP_EV_HIT, NEAP_EV_REMOVE,
-                           NEAP_EV_REMOVE};
+  const uint8_t types[] = {NEAP_EV_INSERT, NEAP_EV_INSERT, NEAP_EV_HIT,   NEAP_EV_HIT,
+                           NEAP_EV_HIT,    NEAP_EV_REMOVE, NEAP_EV_REMOVE};
   assert_int_equal(e.count, NEAP_ARRAY_LEN(types));
   for (size_t i = 0; i < NEAP_ARRAY_LEN(types); i++) assert_int_equal(e.list[i].type, types[i]);
   assert_memory_equal(&e.list[0].h1, keys[0].hash, 4);
@@ -512,16 +512,24 @@ static void a_configuration_out_of_range_is_refused_by_name(void **state) {
     uint32_t align_bytes, slots_max;
     const char *shm_name, *field;
   } bad[] = {
-      {1 << 20, 0, 0, "", "l1-align-bytes"},      {1 << 20, 32, 0, "", "l1-align-bytes"},
-      {1 << 20, 96, 0, "", "l1-align-bytes"},     {1 << 20, 1u << 31, 0, "", "l1-align-bytes"},
-      {0, 64, 0, "", "l1-size-gb"},               {63, 64, 0, "", "l1-size-gb"},
-      {1ull << 40, 64, 0, "", "l1-size-gb"},      {1 << 20, 64, (1u << 28) + 1, "", "l1-slots-max"},
-      {1 << 20, 64, 0, "a/b", "shm-name"},        {1 << 20, 64, 0, "..", "shm-name"},
+      {1 << 20, 0, 0, "", "l1-align-bytes"},
+      {1 << 20, 32, 0, "", "l1-align-bytes"},
+      {1 << 20, 96, 0, "", "l1-align-bytes"},
+      {1 << 20, 1u << 31, 0, "", "l1-align-bytes"},
+      {0, 64, 0, "", "l1-size-gb"},
+      {63, 64, 0, "", "l1-size-gb"},
+      {1ull << 40, 64, 0, "", "l1-size-gb"},
+      {1 << 20, 64, (1u << 28) + 1, "", "l1-slots-max"},
+      {1 << 20, 64, 0, "a/b", "shm-name"},
+      {1 << 20, 64, 0, "..", "shm-name"},
       {1 << 20, 64, 0, "pool.meta", "shm-name"},
   };
   for (size_t i = 0; i < NEAP_ARRAY_LEN(bad); i++) {
-    const neap__l1_config config = {.pool_bytes = bad[i].pool_bytes, .align_bytes = bad[i].align_bytes,
-                                    .slots_max = bad[i].slots_max, .shm_name = bad[i].shm_name, .chunk_tokens = 16};
+    const neap__l1_config config = {.pool_bytes = bad[i].pool_bytes,
+                                    .align_bytes = bad[i].align_bytes,
+                                    .slots_max = bad[i].slots_max,
+                                    .shm_name = bad[i].shm_name,
+                                    .chunk_tokens = 16};
     neap__l1 *l1 = NULL;
     neap_error err = {""};
     assert_int_equal(neap__l1_open(&config, &l1, NULL, &err), NEAP_EINVAL);
@@ -544,7 +552,8 @@ static void the_pool_can_be_touched_in_the_background(void **state) {
   assert_int_equal(memory.bytes, config.pool_bytes);
   assert_string_equal(memory.shm_name, "");
   fixture_put(l1, 1, 4096 * UNIT, 0);
-  while (fixture_stats(l1).prefaulted_bytes < config.pool_bytes) {}
+  while (fixture_stats(l1).prefaulted_bytes < config.pool_bytes) {
+  }
   neap__lease lease = fixture_get(l1, 1, &fixture_local, 1);
   neap__view view;
   assert_int_equal(neap__l1_view(l1, lease, &view), 0);
@@ -559,7 +568,8 @@ static size_t own_shared_resident_bytes(void) {
   char line[256];
   FILE *file = fopen("/proc/self/status", "r");
   assert_non_null(file);
-  while (fgets(line, sizeof line, file) && sscanf(line, "RssShmem: %lu kB", &kib) != 1) {}
+  while (fgets(line, sizeof line, file) && sscanf(line, "RssShmem: %lu kB", &kib) != 1) {
+  }
   fclose(file);
   return kib * 1024;
 }
@@ -572,7 +582,8 @@ static void a_pool_touched_in_the_background_is_there_but_not_mapped_into_this_p
   neap__l1_config config = fixture_config(UNITS, 0);
   config.prefault = true;
   neap__l1 *l1 = fixture_open(&config, NULL);
-  while (fixture_stats(l1).prefaulted_bytes < config.pool_bytes) {}
+  while (fixture_stats(l1).prefaulted_bytes < config.pool_bytes) {
+  }
   neap_memory memory;
   neap__l1_memory(l1, &memory);
   assert_int_equal(mincore(memory.base, memory.bytes, resident), 0);

@@ -289,8 +289,10 @@ static void random_calls_agree_with_a_model(void **state) {
       if (i % 16 == 0) look_at_leases(&m);
     }
     while (m.lease_count) {
-      if (!m.leases[0].readers) abort_one(&m, 0);
-      else release(&m, 0);
+      if (!m.leases[0].readers)
+        abort_one(&m, 0);
+      else
+        release(&m, 0);
     }
     compare(&m);
     finish_units(m.l1);

@@ -483,7 +483,7 @@ static void write_one(neap__l1 *l1, promise *p, uint32_t n, uint32_t version) {
   if (neap__l1_reserve(l1, 1, &key, &bytes, NEAP_RESERVE_EXCLUSIVE, &worker, &lease, &result) != 0 || result) return;
   fixture_fill_lease(l1, lease, version);
   atomic_store(&p->staged, version);
-  if (version % 4 == 0) return; /* is left to somebody else */
+  if (version % 4 == 0) return;   /* is left to somebody else */
   atomic_store(&p->committed, 0); /* whoever may reserve a key may not find it */
   atomic_store(&p->may_go, 0);
   atomic_store(&p->trying, version);

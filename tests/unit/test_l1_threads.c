@@ -44,9 +44,8 @@ static bool is_whole(const neap__view *view) {
 static neap__owner owner_of(worker *w) {
   uint32_t kind = random_below(&w->seed, 3);
   if (kind == 0) return fixture_local;
-  return (neap__owner){.kind = kind == 1 ? NEAP_OWNER_REQUEST : NEAP_OWNER_TRANSFER,
-                       .id = random_below(&w->seed, 3),
-                       .tag = w->number};
+  return (neap__owner){
+      .kind = kind == 1 ? NEAP_OWNER_REQUEST : NEAP_OWNER_TRANSFER, .id = random_below(&w->seed, 3), .tag = w->number};
 }
 
 static uint64_t size_of(uint32_t n) { return 64 + n % 3 * UNIT; }
@@ -160,7 +159,10 @@ static void disturb(worker *w) {
   bool present;
   neap_error err;
   switch (random_below(&w->seed, 12)) {
-    case 0: case 1: case 2: case 3: neap__l1_evict(w->l1, random_below(&w->seed, SLOTS)); break;
+    case 0:
+    case 1:
+    case 2:
+    case 3: neap__l1_evict(w->l1, random_below(&w->seed, SLOTS)); break;
     case 4: neap__l1_evict_window(w->l1, 1 + random_below(&w->seed, 8) * UNIT); break;
     case 5: neap__l1_remove(w->l1, &key, random_below(&w->seed, 2)); break;
     case 6: neap__l1_clear(w->l1, random_below(&w->seed, 2)); break;

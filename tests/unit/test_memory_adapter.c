@@ -69,9 +69,7 @@ static int store(opened *o, uint64_t n, uint64_t bytes, uint64_t *stored_bytes) 
   return rc;
 }
 
-static int lookup(opened *o, uint64_t n) {
-  return test_lookup(o->host, o->adapter, o->self, test_key(n), 0);
-}
+static int lookup(opened *o, uint64_t n) { return test_lookup(o->host, o->adapter, o->self, test_key(n), 0); }
 
 static void what_was_stored_is_found_and_loaded(void **state) {
   (void)state;

@@ -32,8 +32,7 @@ static neap__layout layout_of(uint64_t layers, uint32_t chunk_tokens) {
 static int setup(void **state) {
   fixture *f = calloc(1, sizeof(*f));
   neap_error err = {""};
-  if (!f)
-    return -1;
+  if (!f) return -1;
   f->memory = mmap(NULL, neap__names_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   *state = f;
   return f->memory == MAP_FAILED || neap__names_open(f->memory, &f->names, &err) != 0 ? -1 : 0;
@@ -41,16 +40,14 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
   fixture *f = *state;
-  if (f->names)
-    neap__names_close(f->names);
+  if (f->names) neap__names_close(f->names);
   munmap(f->memory, neap__names_bytes());
   free(f);
   return 0;
 }
 
 static int reopen(fixture *f, neap_error *err) {
-  if (f->names)
-    neap__names_close(f->names);
+  if (f->names) neap__names_close(f->names);
   f->names = NULL;
   return neap__names_open(f->memory, &f->names, err);
 }
@@ -152,8 +149,7 @@ static void numbers_keep_their_meaning_over_a_restart(void **state) {
     assert_int_equal(neap__names_tenant(f->names, salt, (size_t)bytes, &number), 0);
     assert_int_equal(number, i + 1);
   }
-  for (uint32_t i = 0; i < 200; i++)
-    assert_int_equal(neap__names_primary(f->names, i), i < 2);
+  for (uint32_t i = 0; i < 200; i++) assert_int_equal(neap__names_primary(f->names, i), i < 2);
 }
 
 static void a_full_table_refuses_and_still_finds_what_it_has(void **state) {
@@ -191,8 +187,7 @@ static uint8_t *find_text(const fixture *f, const char *text) {
 static void assert_corrupt(fixture *f, const char *reason) {
   neap_error err = {""};
   assert_int_equal(reopen(f, &err), NEAP_ECORRUPT);
-  if (!strstr(err.text, reason))
-    fail_msg("'%s' does not say '%s'", err.text, reason);
+  if (!strstr(err.text, reason)) fail_msg("'%s' does not say '%s'", err.text, reason);
 }
 
 static void damaged_tables_are_not_opened(void **state) {
@@ -314,8 +309,7 @@ static void threads_that_add_the_same_names_agree_on_the_numbers(void **state) {
     adders[i].names = f->names;
     assert_int_equal(pthread_create(&threads[i], NULL, add_all, &adders[i]), 0);
   }
-  for (int i = 0; i < THREADS; i++)
-    pthread_join(threads[i], NULL);
+  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
   for (int i = 0; i < THREADS; i++) {
     assert_int_equal(adders[i].failures, 0);
     assert_memory_equal(adders[i].numbers, adders[0].numbers, sizeof(adders[0].numbers));

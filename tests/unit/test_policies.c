@@ -54,9 +54,7 @@ static bench bench_open(const char *name, uint32_t slots) {
   return b;
 }
 
-static void bench_close(bench *b) {
-  b->policy->destroy(b->self);
-}
+static void bench_close(bench *b) { b->policy->destroy(b->self); }
 
 static void tell(bench *b, neap_event_type type, uint32_t slot) {
   const neap_event ev = {.type = (uint8_t)type, .slot = slot, .reason = NEAP_REMOVE_EVICT, .h1 = slot};
@@ -69,8 +67,8 @@ static void expect_victims(bench *b, uint32_t scope, uint32_t max, const uint32_
   for (uint32_t i = 0; i < count; i++) assert_int_equal(out[i], slots[i]);
 }
 
-#define VICTIMS(b, scope, max, ...)                                                    \
-  expect_victims(b, scope, max, (const uint32_t[]){__VA_ARGS__},                       \
+#define VICTIMS(b, scope, max, ...)                              \
+  expect_victims(b, scope, max, (const uint32_t[]){__VA_ARGS__}, \
                  (uint32_t)(sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)))
 #define NO_VICTIMS(b, scope) expect_victims(b, scope, SLOTS, NULL, 0)
 
@@ -154,35 +152,34 @@ static void model_event(model *m, const neap_event *ev) {
   uint64_t key = (uint64_t)ev->h1 << 32 | ev->h2;
   bool was = e->state != ABSENT;
   switch (ev->type) {
-  case NEAP_EV_INSERT:
-    *e = (model_entry){.key = key, .stamp = ++m->clock, .tenant = ev->tenant, .state = PRESENT};
-    if (!m->arc) break;
-    if (model_residents(m) > m->capacity) m->capacity = model_residents(m);
-    e->again = model_returns(m, ev, key);
-    model_trim(m);
-    break;
-  case NEAP_EV_HIT:
-    if (e->state == PRESENT) e->stamp = ++m->clock;
-    e->again = m->arc && was;
-    break;
-  case NEAP_EV_KEEP:
-    if (!was) break;
-    e->stamp = ++m->clock;
-    e->state = PRESENT;
-    break;
-  case NEAP_EV_REMOVE:
-    e->state = ABSENT;
-    if (!m->arc || !was) break;
-    for (uint32_t i = 0; i < NEAP_ARRAY_LEN(m->ghosts) && ev->reason == NEAP_REMOVE_EVICT; i++) {
-      if (m->ghosts[i].state != ABSENT) continue;
-      m->ghosts[i] = (model_entry){key, ++m->clock, ev->tenant, PRESENT, e->again};
-      if (B(m, false) + B(m, true) > SLOTS) model_drop_oldest_ghost(m, B(m, true) - e->again > 0);
+    case NEAP_EV_INSERT:
+      *e = (model_entry){.key = key, .stamp = ++m->clock, .tenant = ev->tenant, .state = PRESENT};
+      if (!m->arc) break;
+      if (model_residents(m) > m->capacity) m->capacity = model_residents(m);
+      e->again = model_returns(m, ev, key);
+      model_trim(m);
       break;
-    }
-    model_trim(m);
-    break;
-  default:
-    break;
+    case NEAP_EV_HIT:
+      if (e->state == PRESENT) e->stamp = ++m->clock;
+      e->again = m->arc && was;
+      break;
+    case NEAP_EV_KEEP:
+      if (!was) break;
+      e->stamp = ++m->clock;
+      e->state = PRESENT;
+      break;
+    case NEAP_EV_REMOVE:
+      e->state = ABSENT;
+      if (!m->arc || !was) break;
+      for (uint32_t i = 0; i < NEAP_ARRAY_LEN(m->ghosts) && ev->reason == NEAP_REMOVE_EVICT; i++) {
+        if (m->ghosts[i].state != ABSENT) continue;
+        m->ghosts[i] = (model_entry){key, ++m->clock, ev->tenant, PRESENT, e->again};
+        if (B(m, false) + B(m, true) > SLOTS) model_drop_oldest_ghost(m, B(m, true) - e->again > 0);
+        break;
+      }
+      model_trim(m);
+      break;
+    default: break;
   }
 }
 
@@ -200,9 +197,7 @@ static uint32_t model_victims(model *m, uint32_t scope, uint32_t *out, uint32_t 
   return got;
 }
 
-static uint64_t key_of(const model *m, uint32_t slot) {
-  return m->slots[slot].key;
-}
+static uint64_t key_of(const model *m, uint32_t slot) { return m->slots[slot].key; }
 
 static bool key_is_resident(const model *m, uint64_t key) {
   for (uint32_t i = 0; i < SLOTS; i++)
@@ -280,8 +275,8 @@ static void arc_answers_like_its_model(void **state) {
 
 static const char *const evicting[] = {"LRU", "IsolatedLRU", "ARC"};
 
-#define FOR_EACH_EVICTING(b)                                                            \
-  for (size_t n_ = 0; n_ < NEAP_ARRAY_LEN(evicting); n_++)                              \
+#define FOR_EACH_EVICTING(b)                               \
+  for (size_t n_ = 0; n_ < NEAP_ARRAY_LEN(evicting); n_++) \
     for (bench b = bench_open(evicting[n_], SLOTS); b.policy != NULL; bench_close(&b), b.policy = NULL)
 
 /* LMCache: [k0, k1, k2] created in one call are evicted k2, k1, k0; events come tail first. */
@@ -403,8 +398,9 @@ static void an_unknown_policy_is_refused_with_the_nearest_name(void **state) {
   (void)state;
   neap_error err;
   assert_null(neap__policy_find("LUR", &err));
-  assert_string_equal(err.text, "eviction policy 'LUR' is unknown; expected one of LRU, IsolatedLRU, ARC, noop; "
-                                "did you mean 'LRU'?");
+  assert_string_equal(err.text,
+                      "eviction policy 'LUR' is unknown; expected one of LRU, IsolatedLRU, ARC, noop; "
+                      "did you mean 'LRU'?");
   assert_null(neap__policy_find("zzzzzzzzzzzz", &err));
   assert_string_equal(err.text,
                       "eviction policy 'zzzzzzzzzzzz' is unknown; expected one of LRU, IsolatedLRU, ARC, noop");

@@ -84,8 +84,7 @@ typedef struct chain {
 
 static void submit_next(void *arg) {
   chain *c = arg;
-  if (c->left-- > 0)
-    neap__pool_submit(c->pool, submit_next, c);
+  if (c->left-- > 0) neap__pool_submit(c->pool, submit_next, c);
 }
 
 static void work_may_submit_more_work_while_the_pool_closes(void **state) {
@@ -131,8 +130,7 @@ static void *post_many(void *arg) {
   poster *p = arg;
   for (int i = 0; i < POSTS; i++) {
     numbered *n = calloc(1, sizeof(*n));
-    if (!n)
-      return p;
+    if (!n) return p;
     *n = (numbered){.job.run = record, .recorder = p->recorder, .poster = p->poster, .number = i};
     neap__loop_post(p->recorder->loop, &n->job);
   }
@@ -156,8 +154,7 @@ static void jobs_run_on_the_loop_in_the_order_of_each_poster(void **state) {
     assert_null(failed);
   }
   neap__loop_close(r.loop);
-  for (int i = 0; i < POSTERS; i++)
-    assert_int_equal(r.next[i], POSTS);
+  for (int i = 0; i < POSTERS; i++) assert_int_equal(r.next[i], POSTS);
   assert_int_equal(r.out_of_order, 0);
   assert_int_equal(r.elsewhere, 0);
 }
@@ -181,8 +178,7 @@ static void on_timer(uv_timer_t *timer) {
 static void post_again(neap__job *job) {
   timing *t = (timing *)(void *)((char *)job - offsetof(timing, again));
   t->runs++;
-  if (!t->stop)
-    neap__loop_post(t->loop, job);
+  if (!t->stop) neap__loop_post(t->loop, job);
 }
 
 static void start_timing(void *arg) {
@@ -238,8 +234,7 @@ typedef struct cascade {
 
 static void cascade_run(neap__job *job) {
   cascade *c = (cascade *)job;
-  if (c->left-- > 0)
-    neap__loop_post(c->loop, job);
+  if (c->left-- > 0) neap__loop_post(c->loop, job);
 }
 
 static void jobs_posted_by_jobs_run_before_close_returns(void **state) {

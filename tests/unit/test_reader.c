@@ -28,11 +28,21 @@ static int value_of(const char *data, size_t bytes, neap__value *value) {
 
 static void numbers_of_every_width_are_read(void **state) {
   (void)state;
-  static const struct { const char *data; size_t bytes; neap__kind kind; uint64_t number; } cases[] = {
-      {"\x00", 1, NEAP_KIND_UINT, 0}, {"\x7f", 1, NEAP_KIND_UINT, 127}, {"\xcc\x80", 2, NEAP_KIND_UINT, 128},
-      {"\xcd\x01\x02", 3, NEAP_KIND_UINT, 0x102}, {"\xce\x01\x02\x03\x04", 5, NEAP_KIND_UINT, 0x1020304},
-      {"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 9, NEAP_KIND_UINT, UINT64_MAX}, {"\xd0\x05", 2, NEAP_KIND_UINT, 5},
-      {"\xd1\x01\x00", 3, NEAP_KIND_UINT, 256}, {"\xc3", 1, NEAP_KIND_BOOL, 1}, {"\xc2", 1, NEAP_KIND_BOOL, 0}};
+  static const struct {
+    const char *data;
+    size_t bytes;
+    neap__kind kind;
+    uint64_t number;
+  } cases[] = {{"\x00", 1, NEAP_KIND_UINT, 0},
+               {"\x7f", 1, NEAP_KIND_UINT, 127},
+               {"\xcc\x80", 2, NEAP_KIND_UINT, 128},
+               {"\xcd\x01\x02", 3, NEAP_KIND_UINT, 0x102},
+               {"\xce\x01\x02\x03\x04", 5, NEAP_KIND_UINT, 0x1020304},
+               {"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 9, NEAP_KIND_UINT, UINT64_MAX},
+               {"\xd0\x05", 2, NEAP_KIND_UINT, 5},
+               {"\xd1\x01\x00", 3, NEAP_KIND_UINT, 256},
+               {"\xc3", 1, NEAP_KIND_BOOL, 1},
+               {"\xc2", 1, NEAP_KIND_BOOL, 0}};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(cases); i++) {
     neap__value value;
     assert_int_equal(value_of(cases[i].data, cases[i].bytes, &value), 0);
@@ -65,7 +75,10 @@ static void kinds_are_not_mixed_up(void **state) {
   assert_int_equal(neap__read_uint(&r, UINT64_MAX, &number), NEAP_EINVAL);
   r = neap__reader_over("\x01", 1);
   assert_int_equal(neap__read_bool(&r, &truth), NEAP_EINVAL);
-  r = neap__reader_over("\xc4\x01" "a", 3);
+  r = neap__reader_over(
+      "\xc4\x01"
+      "a",
+      3);
   assert_int_equal(neap__read_text(&r, &text), NEAP_EINVAL);
   r = neap__reader_over("\xcb\x3f\xf0\0\0\0\0\0\0", 9);
   assert_int_equal(neap__read_uint(&r, UINT64_MAX, &number), NEAP_EINVAL);
@@ -73,9 +86,23 @@ static void kinds_are_not_mixed_up(void **state) {
 
 static void lengths_that_lie_are_refused_at_the_head(void **state) {
   (void)state;
-  static const struct { const char *data; size_t bytes; } lies[] = {
-      {"\xdb\xff\xff\xff\xff" "abc", 8}, {"\xdd\xff\xff\xff\xff\x01", 6}, {"\xdf\x80\x00\x00\x00\x01\x01", 7},
-      {"\xc6\x00\x00\x00\x04" "abc", 8}, {"\xc9\xff\xff\xff\xff\x01", 6}, {"\xa5" "abc", 4}, {"\xc1", 1}, {"", 0}};
+  static const struct {
+    const char *data;
+    size_t bytes;
+  } lies[] = {{"\xdb\xff\xff\xff\xff"
+               "abc",
+               8},
+              {"\xdd\xff\xff\xff\xff\x01", 6},
+              {"\xdf\x80\x00\x00\x00\x01\x01", 7},
+              {"\xc6\x00\x00\x00\x04"
+               "abc",
+               8},
+              {"\xc9\xff\xff\xff\xff\x01", 6},
+              {"\xa5"
+               "abc",
+               4},
+              {"\xc1", 1},
+              {"", 0}};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(lies); i++) {
     neap__value value;
     assert_int_equal(value_of(lies[i].data, lies[i].bytes, &value), NEAP_EINVAL);
@@ -108,9 +135,21 @@ static void tokens_are_ints_below_two_to_the_32(void **state) {
   assert_true(neap__reader_done(&r));
   assert_ptr_equal(neap__tokens_decode(list.at, list.count, got), list.at + list.bytes);
   assert_memory_equal(got, want, sizeof(want));
-  static const struct { const char *data; size_t bytes; } bad[] = {
-      {"\x91\xff", 2}, {"\x91\xcf\0\0\0\1\0\0\0\0", 10}, {"\x91\xc3", 2}, {"\x91\xc0", 2}, {"\x91\xa1" "1", 3},
-      {"\x92\x01", 2}, {"\x91\xcd\x01", 3}, {"\x91\x91\x01", 3}, {"\x81\x01\x01", 3}, {"\x91\xca\0\0\0\0", 6}};
+  static const struct {
+    const char *data;
+    size_t bytes;
+  } bad[] = {{"\x91\xff", 2},
+             {"\x91\xcf\0\0\0\1\0\0\0\0", 10},
+             {"\x91\xc3", 2},
+             {"\x91\xc0", 2},
+             {"\x91\xa1"
+              "1",
+              3},
+             {"\x92\x01", 2},
+             {"\x91\xcd\x01", 3},
+             {"\x91\x91\x01", 3},
+             {"\x81\x01\x01", 3},
+             {"\x91\xca\0\0\0\0", 6}};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(bad); i++) {
     r = neap__reader_over(bad[i].data, bad[i].bytes);
     assert_int_equal(neap__read_tokens(&r, &list), NEAP_EINVAL);

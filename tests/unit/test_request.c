@@ -22,8 +22,8 @@ static bool starts_with(neap__text text, const char *word) {
 }
 
 static bool is_key(const recorded *frame) {
-  static const char *const ops[] = {"lookup", "free_lookup_locks", "prepare_store", "commit_store", "prepare_retrieve",
-                                    "commit_retrieve"};
+  static const char *const ops[] = {"lookup",       "free_lookup_locks", "prepare_store",
+                                    "commit_store", "prepare_retrieve",  "commit_retrieve"};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(ops); i++)
     if (frame->arg == 0 && strcmp(frame->op, ops[i]) == 0) return true;
   return false;
@@ -124,10 +124,27 @@ static void a_damaged_frame_is_refused_or_harmless(void **state) {
 
 /* A key whose field `field` is replaced by raw msgpack (NULL: left out), after an unknown one. */
 static int read_with(const char *field, const char *raw, size_t raw_bytes, neap__ipc_key *key, neap_error *err) {
-  static const struct { const char *name, *raw; size_t bytes; } fields[] = {
-      {"num_kv_readers", "\x02", 1}, {"cache_salt", "\xa1" "s", 2}, {"request_id", "\xa2" "r1", 3}, {"end", "\x04", 1},
-      {"start", "\x00", 1}, {"token_ids", "\x94\x01\x02\x03\x04", 5}, {"worker_id", "\x01", 1},
-      {"world_size", "\x02", 1}, {"model_name", "\xa1" "m", 2}};
+  static const struct {
+    const char *name, *raw;
+    size_t bytes;
+  } fields[] = {{"num_kv_readers", "\x02", 1},
+                {"cache_salt",
+                 "\xa1"
+                 "s",
+                 2},
+                {"request_id",
+                 "\xa2"
+                 "r1",
+                 3},
+                {"end", "\x04", 1},
+                {"start", "\x00", 1},
+                {"token_ids", "\x94\x01\x02\x03\x04", 5},
+                {"worker_id", "\x01", 1},
+                {"world_size", "\x02", 1},
+                {"model_name",
+                 "\xa1"
+                 "m",
+                 2}};
   static neap__writer w; /* the key points into it */
   neap__writer_reset(&w);
   uint32_t pairs = (uint32_t)NEAP_ARRAY_LEN(fields) + 1 - (field && !raw);
@@ -168,15 +185,43 @@ static void optional_fields_have_defaults(void **state) {
 
 static void a_bad_field_is_named(void **state) {
   (void)state;
-  static const struct { const char *field, *raw; size_t bytes; } bad[] = {
-      {"model_name", NULL, 0}, {"world_size", NULL, 0}, {"worker_id", NULL, 0}, {"token_ids", NULL, 0},
-      {"start", NULL, 0}, {"end", NULL, 0}, {"request_id", NULL, 0}, {"model_name", "\x01", 1},
-      {"world_size", "\x00", 1}, {"world_size", "\xcd\x01\x00", 3}, {"world_size", "\xc3", 1},
-      {"world_size", "\xff", 1},
-      {"worker_id", "\x02", 1}, {"worker_id", "\xff", 1}, {"worker_id", "\xa1" "0", 2}, {"token_ids", "\xc0", 1},
-      {"token_ids", "\x91\xff", 2}, {"start", "\xff", 1}, {"start", "\xcb\0\0\0\0\0\0\0\0", 9},
-      {"end", "\xcf\x80\0\0\0\0\0\0\0", 9}, {"request_id", "\xc4\x01" "r", 3}, {"cache_salt", "\xa3" "a@b", 4},
-      {"cache_salt", "\xc0", 1}, {"num_kv_readers", "\xce\0\1\0\0", 5}, {"num_kv_readers", "\xc0", 1}};
+  static const struct {
+    const char *field, *raw;
+    size_t bytes;
+  } bad[] = {{"model_name", NULL, 0},
+             {"world_size", NULL, 0},
+             {"worker_id", NULL, 0},
+             {"token_ids", NULL, 0},
+             {"start", NULL, 0},
+             {"end", NULL, 0},
+             {"request_id", NULL, 0},
+             {"model_name", "\x01", 1},
+             {"world_size", "\x00", 1},
+             {"world_size", "\xcd\x01\x00", 3},
+             {"world_size", "\xc3", 1},
+             {"world_size", "\xff", 1},
+             {"worker_id", "\x02", 1},
+             {"worker_id", "\xff", 1},
+             {"worker_id",
+              "\xa1"
+              "0",
+              2},
+             {"token_ids", "\xc0", 1},
+             {"token_ids", "\x91\xff", 2},
+             {"start", "\xff", 1},
+             {"start", "\xcb\0\0\0\0\0\0\0\0", 9},
+             {"end", "\xcf\x80\0\0\0\0\0\0\0", 9},
+             {"request_id",
+              "\xc4\x01"
+              "r",
+              3},
+             {"cache_salt",
+              "\xa3"
+              "a@b",
+              4},
+             {"cache_salt", "\xc0", 1},
+             {"num_kv_readers", "\xce\0\1\0\0", 5},
+             {"num_kv_readers", "\xc0", 1}};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(bad); i++) {
     neap__ipc_key key;
     neap_error err = {{0}};
@@ -189,10 +234,18 @@ static void ranges_are_whole_chunks_within_the_tokens(void **state) {
   (void)state;
   neap__ipc_key key = {.tokens.count = 700};
   uint32_t first, count;
-  static const struct { uint64_t start, end; int err; uint32_t first, count; } cases[] = {
-      {0, 512, 0, 0, 2}, {256, 512, 0, 1, 1}, {512, 512, 0, 2, 0}, {0, 700, NEAP_EINVAL, 0, 0},
-      {0, 768, NEAP_EINVAL, 0, 0}, {100, 512, NEAP_EINVAL, 0, 0}, {512, 256, NEAP_EINVAL, 0, 0},
-      {0, INT64_MAX, NEAP_EINVAL, 0, 0}};
+  static const struct {
+    uint64_t start, end;
+    int err;
+    uint32_t first, count;
+  } cases[] = {{0, 512, 0, 0, 2},
+               {256, 512, 0, 1, 1},
+               {512, 512, 0, 2, 0},
+               {0, 700, NEAP_EINVAL, 0, 0},
+               {0, 768, NEAP_EINVAL, 0, 0},
+               {100, 512, NEAP_EINVAL, 0, 0},
+               {512, 256, NEAP_EINVAL, 0, 0},
+               {0, INT64_MAX, NEAP_EINVAL, 0, 0}};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(cases); i++) {
     key.start = cases[i].start;
     key.end = cases[i].end;

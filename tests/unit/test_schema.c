@@ -49,10 +49,11 @@ static void defaults_are_filled_in_and_given_values_kept(void **state) {
   (void)state;
   accepts("{\"max_size_gb\":1.5}",
           "{\"max_size_gb\":1.5,\"workers\":4,\"direct\":false,\"base_path\":\"/x\",\"checksum\":\"none\"}");
-  accepts("{\"workers\":64,\"max_size_gb\":1e-3,\"direct\":true,\"base_path\":\"\",\"checksum\":\"crc32\","
-          "\"level\":2,\"map\":{\"a\":[]},\"list\":[1,2],\"offset\":-2}",
-          "{\"workers\":64,\"max_size_gb\":0.001,\"direct\":true,\"base_path\":\"\",\"checksum\":\"crc32\","
-          "\"level\":2,\"map\":{\"a\":[]},\"list\":[1,2],\"offset\":-2}");
+  accepts(
+      "{\"workers\":64,\"max_size_gb\":1e-3,\"direct\":true,\"base_path\":\"\",\"checksum\":\"crc32\","
+      "\"level\":2,\"map\":{\"a\":[]},\"list\":[1,2],\"offset\":-2}",
+      "{\"workers\":64,\"max_size_gb\":0.001,\"direct\":true,\"base_path\":\"\",\"checksum\":\"crc32\","
+      "\"level\":2,\"map\":{\"a\":[]},\"list\":[1,2],\"offset\":-2}");
 }
 
 static void null_counts_as_not_given(void **state) {
@@ -65,8 +66,7 @@ static void null_counts_as_not_given(void **state) {
 static void a_wrong_value_is_named_with_its_path_its_type_and_what_was_expected(void **state) {
   (void)state;
   refuses("{}", "adapter_params.max_size_gb must be a positive number, but it is missing");
-  refuses("{\"max_size_gb\":\"big\"}",
-          "adapter_params.max_size_gb must be a positive number, got \"big\" (string)");
+  refuses("{\"max_size_gb\":\"big\"}", "adapter_params.max_size_gb must be a positive number, got \"big\" (string)");
   refuses("{\"max_size_gb\":0}", "adapter_params.max_size_gb must be a positive number, got 0 (number)");
   refuses("{\"max_size_gb\":true}", "must be a positive number, got true (boolean)");
   refuses("{\"max_size_gb\":1,\"workers\":0}",
@@ -178,8 +178,9 @@ static void masking_reaches_every_level(void **state) {
   cJSON *tree = cJSON_Parse("{\"Password\":\"p\",\"a\":[{\"aws_access_key_id\":1,\"x\":2}],\"api_token\":{\"y\":3}}");
   assert_int_equal(neap__json_mask(tree), 0);
   char *text = cJSON_PrintUnformatted(tree);
-  assert_string_equal(text, "{\"Password\":\"***\",\"a\":[{\"aws_access_key_id\":\"***\",\"x\":2}],"
-                            "\"api_token\":\"***\"}");
+  assert_string_equal(text,
+                      "{\"Password\":\"***\",\"a\":[{\"aws_access_key_id\":\"***\",\"x\":2}],"
+                      "\"api_token\":\"***\"}");
   free(text);
   cJSON_Delete(tree);
 }

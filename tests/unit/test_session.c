@@ -225,8 +225,10 @@ static void the_table_agrees_with_a_list(void **state) {
     uint32_t what = pick(3);
     if (entry && what < 2) {
       memmove(&order[at], &order[at + 1], (count - at - 1) * sizeof(order[0]));
-      if (what == 0) count--, neap__table_remove(&table, entry);
-      else order[count - 1] = id, neap__table_use(&table, entry, round);
+      if (what == 0)
+        count--, neap__table_remove(&table, entry);
+      else
+        order[count - 1] = id, neap__table_use(&table, entry, round);
     } else if (!entry) {
       entry = neap__table_add(&table, id, ~id, round);
       assert_int_equal(entry != NULL, count < MOST);

@@ -182,8 +182,11 @@ static void skip_l1_leaves_what_somebody_reads(void **state) {
 
 static neap__storer *own_storer(flow_rig *rig) {
   neap__storer *storer = NULL;
-  neap__storer_config config = {.l1 = rig->l1, .loop = rig->engine->loop, .tiers = rig->engine->tiers,
-                                .tier_count = rig->engine->tier_count, .pending_bytes_max = 1 << 20};
+  neap__storer_config config = {.l1 = rig->l1,
+                                .loop = rig->engine->loop,
+                                .tiers = rig->engine->tiers,
+                                .tier_count = rig->engine->tier_count,
+                                .pending_bytes_max = 1 << 20};
   assert_int_equal(neap__storer_open(&config, &storer), 0);
   return storer;
 }

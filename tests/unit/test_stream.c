@@ -64,9 +64,7 @@ static uint32_t told_victims(void *self, uint32_t scope, uint32_t *out, uint32_t
   return s->claim;
 }
 
-static void told_destroy(void *self) {
-  ((script *)self)->alive--;
-}
+static void told_destroy(void *self) { ((script *)self)->alive--; }
 
 static const neap_policy told_policy = {
     .magic = NEAP_POLICY_MAGIC,
@@ -113,7 +111,8 @@ static void expect_victims(neap__stream *s, uint32_t scope, uint32_t max, uint32
   assert_memory_equal(out, slots, count * sizeof(out[0]));
 }
 
-#define LIST(...) (uint32_t)(sizeof((const uint32_t[]){__VA_ARGS__}) / 4), (const uint32_t[]){__VA_ARGS__}
+#define LIST(...) \
+  (uint32_t)(sizeof((const uint32_t[]){__VA_ARGS__}) / 4), (const uint32_t[]) { __VA_ARGS__ }
 
 /* --- events --------------------------------------------------------------------------------------------------- */
 

@@ -43,9 +43,7 @@ static int teardown_fs(void **state) {
   return probe_teardown(state) || rc ? -1 : 0;
 }
 
-static bool on_disk(uint32_t n) {
-  return access(path_of(n), F_OK) == 0;
-}
+static bool on_disk(uint32_t n) { return access(path_of(n), F_OK) == 0; }
 
 static void a_flipped_bit_on_disk_is_a_miss_and_the_file_goes(void **state) {
   probe_engine *e = *state;

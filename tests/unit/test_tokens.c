@@ -18,8 +18,7 @@ enum { TOKENS_MAX = 2048, CHUNKS_MAX = 64 };
 
 static void assert_hash(const uint8_t hash[NEAP_HASH_BYTES], const char *expected) {
   char text[2 * NEAP_HASH_BYTES + 1];
-  for (size_t i = 0; i < NEAP_HASH_BYTES; i++)
-    snprintf(text + 2 * i, 3, "%02x", hash[i]);
+  for (size_t i = 0; i < NEAP_HASH_BYTES; i++) snprintf(text + 2 * i, 3, "%02x", hash[i]);
   assert_string_equal(text, expected);
 }
 
@@ -51,13 +50,11 @@ static void vector_tokens(const cJSON *list, uint32_t *tokens, uint32_t count) {
   };
   if (cJSON_IsArray(list)) {
     assert_int_equal(cJSON_GetArraySize(list), count);
-    for (uint32_t i = 0; i < count; i++)
-      tokens[i] = (uint32_t)cJSON_GetArrayItem(list, (int)i)->valuedouble;
+    for (uint32_t i = 0; i < count; i++) tokens[i] = (uint32_t)cJSON_GetArrayItem(list, (int)i)->valuedouble;
     return;
   }
   for (size_t f = 0; f < NEAP_ARRAY_LEN(formulas); f++) {
-    if (strncmp(list->valuestring, formulas[f].text, strlen(formulas[f].text)) != 0)
-      continue;
+    if (strncmp(list->valuestring, formulas[f].text, strlen(formulas[f].text)) != 0) continue;
     for (uint32_t i = 0; i < count; i++)
       tokens[i] = (uint32_t)(formulas[f].base + (formulas[f].times * i + formulas[f].plus) % formulas[f].modulo);
     return;
@@ -95,10 +92,8 @@ static void known_token_lists_have_known_hashes(void **state) {
   (void)state;
   uint32_t counting[512], ones[256];
   uint8_t h[2][NEAP_HASH_BYTES];
-  for (uint32_t i = 0; i < 512; i++)
-    counting[i] = i;
-  for (uint32_t i = 0; i < 256; i++)
-    ones[i] = 1;
+  for (uint32_t i = 0; i < 512; i++) counting[i] = i;
+  for (uint32_t i = 0; i < 256; i++) ones[i] = 1;
   neap__chain(neap__chain_seed(), counting, 4, 2, h);
   assert_hash(h[0], "a2981a4d792b45f791d784bfd025148836ce3032f546cc490ef9fb7db9e639de");
   assert_hash(h[1], "f76a7280af54e664fff4e1239c4a72936fedc49ba027e3a969a314ae980dbfd5");
@@ -118,14 +113,12 @@ static void a_chunk_of_any_size_hashes_as_its_bytes_in_one_piece(void **state) {
   uint32_t *tokens = calloc(NEAP_CHUNK_TOKENS_MAX, sizeof(*tokens));
   uint8_t *bytes = malloc(bytes_max);
   assert_true(tokens && bytes);
-  for (uint32_t i = 0; i < NEAP_CHUNK_TOKENS_MAX; i++)
-    tokens[i] = i * 2654435761u;
+  for (uint32_t i = 0; i < NEAP_CHUNK_TOKENS_MAX; i++) tokens[i] = i * 2654435761u;
   for (size_t s = 0; s < NEAP_ARRAY_LEN(sizes); s++) {
     uint8_t chained[1][NEAP_HASH_BYTES], whole[NEAP_HASH_BYTES];
     memcpy(bytes, neap__chain_seed(), NEAP_HASH_BYTES);
     for (uint32_t i = 0; i < sizes[s]; i++)
-      for (uint32_t k = 0; k < 4; k++)
-        bytes[NEAP_HASH_BYTES + 4 * i + k] = (uint8_t)(tokens[i] >> (24 - 8 * k));
+      for (uint32_t k = 0; k < 4; k++) bytes[NEAP_HASH_BYTES + 4 * i + k] = (uint8_t)(tokens[i] >> (24 - 8 * k));
     neap__blake3(bytes, NEAP_HASH_BYTES + 4 * (size_t)sizes[s], whole);
     neap__chain(neap__chain_seed(), tokens, sizes[s], 1, chained);
     assert_memory_equal(chained[0], whole, NEAP_HASH_BYTES);
@@ -138,8 +131,7 @@ static void a_chain_continues_where_it_stopped(void **state) {
   (void)state;
   uint32_t tokens[10 * 16];
   uint8_t whole[10][NEAP_HASH_BYTES], parts[10][NEAP_HASH_BYTES];
-  for (uint32_t i = 0; i < NEAP_ARRAY_LEN(tokens); i++)
-    tokens[i] = 7 * i;
+  for (uint32_t i = 0; i < NEAP_ARRAY_LEN(tokens); i++) tokens[i] = 7 * i;
   neap__chain(neap__chain_seed(), tokens, 16, 10, whole);
   for (uint32_t cut = 0; cut <= 10; cut++) {
     neap__chain(neap__chain_at(parts, -1), tokens, 16, cut, parts);

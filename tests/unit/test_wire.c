@@ -127,7 +127,10 @@ static void pickled_data_is_not_stored(void **state) {
   register_worker(b, WORKER);
   assert_int_equal(prepare(b, PREPARE_STORE, &a, WORKER).count, 2);
   neap__writer args[] = {key_frame(&a), uint_frame(WORKER), {0}};
-  neap__write_raw(&args[2], "\xc4\x03" "abc", 5);
+  neap__write_raw(&args[2],
+                  "\xc4\x03"
+                  "abc",
+                  5);
   reply r = call(b, COMMIT_STORE, args, 3);
   assert_false(reply_bool(&r));
   assert_int_equal(l1_stats(b).staged, 0);

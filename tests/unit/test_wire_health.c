@@ -151,8 +151,11 @@ static void a_silent_worker_is_reaped_and_its_reservation_dropped(void **state) 
   neap_error err = {{0}};
   neap__server *reaper;
   /* A second front end of the same engine, whose patience is short. */
-  neap__server_config config = {.engine = b->engine, .host = "127.0.0.1", .reap_timeout_s = 0.02,
-                                .registration_grace_s = 0.02, .session_ttl_s = 600};
+  neap__server_config config = {.engine = b->engine,
+                                .host = "127.0.0.1",
+                                .reap_timeout_s = 0.02,
+                                .registration_grace_s = 0.02,
+                                .session_ttl_s = 600};
   register_worker(b, WORKER);
   assert_int_equal(prepare(b, PREPARE_STORE, &a, WORKER).count, 2);
   assert_int_equal(l1_stats(b).staged, 2);
@@ -190,7 +193,15 @@ static void short_message(void **state) {
 
 static void stream_control_and_unknown_operations_are_not_answered(void **state) {
   bench *b = *state;
-  static const char *const ops[] = {"", "\x7f", "\xcd\x01\x00", "\xa3" "abc", "\xc0", "\xc1", "\x90", "\xff"};
+  static const char *const ops[] = {"",
+                                    "\x7f",
+                                    "\xcd\x01\x00",
+                                    "\xa3"
+                                    "abc",
+                                    "\xc0",
+                                    "\xc1",
+                                    "\x90",
+                                    "\xff"};
   for (uint32_t round = 0; round < 3; round++) {
     for (uint32_t i = 0; i < NEAP_ARRAY_LEN(ops); i++) {
       zmq_send(b->socket, "\x05", 1, ZMQ_SNDMORE);
@@ -237,7 +248,9 @@ static void an_event_stream_is_declined_and_closed(void **state) {
   uint64_t uid = send_request(b, &op, args, 4);
   reply batch = receive(b, uid, &op);
   assert_true(batch.found);
-  static const char enabled_false[] = "\x85\xa7" "enabled\xc2";
+  static const char enabled_false[] =
+      "\x85\xa7"
+      "enabled\xc2";
   assert_memory_equal(batch.bytes, enabled_false, sizeof(enabled_false) - 1);
   assert_false(receive(b, uid, &op).found);
   neap__writer_free(&op);
@@ -247,10 +260,22 @@ static void an_event_stream_is_declined_and_closed(void **state) {
 /* Which neutral answer each operation gives to arguments that make no sense. */
 static void every_operation_answers_nonsense(void **state) {
   bench *b = *state;
-  static const struct { uint64_t op; int payload; } ops[] = {
-      {LOOKUP, -1}, {STATUS, 0x00}, {WAIT, 0x00}, {FREE_LOCKS, -1}, {END, -1}, {REGISTER, 0x82}, {UNREGISTER, -1},
-      {PREPARE_STORE, 0x81}, {COMMIT_STORE, 0xc2}, {PREPARE_RETRIEVE, 0x83}, {COMMIT_RETRIEVE, 0xc3}, {CLEAR, -1},
-      {PING, 0xc3}};
+  static const struct {
+    uint64_t op;
+    int payload;
+  } ops[] = {{LOOKUP, -1},
+             {STATUS, 0x00},
+             {WAIT, 0x00},
+             {FREE_LOCKS, -1},
+             {END, -1},
+             {REGISTER, 0x82},
+             {UNREGISTER, -1},
+             {PREPARE_STORE, 0x81},
+             {COMMIT_STORE, 0xc2},
+             {PREPARE_RETRIEVE, 0x83},
+             {COMMIT_RETRIEVE, 0xc3},
+             {CLEAR, -1},
+             {PING, 0xc3}};
   for (uint32_t i = 0; i < NEAP_ARRAY_LEN(ops); i++) {
     for (uint32_t count = 0; count <= 5; count++) {
       neap__writer args[5] = {{0}};

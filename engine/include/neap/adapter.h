@@ -37,8 +37,7 @@ extern "C" {
 #define NEAP_ADAPTER_ABI 1u
 
 /* True if STRUCT (sized by its maker in .size) has MEMBER and it is set. */
-#define NEAP_HAS(ptr, type, member) \
-  ((ptr)->size >= offsetof(type, member) + sizeof((ptr)->member) && (ptr)->member)
+#define NEAP_HAS(ptr, type, member) ((ptr)->size >= offsetof(type, member) + sizeof((ptr)->member) && (ptr)->member)
 
 typedef enum neap_op_kind {
   NEAP_OP_STORE = 0,
@@ -146,9 +145,9 @@ typedef struct neap_adapter {
   void (*close)(void *self);
 } neap_adapter;
 
-#define NEAP_ADAPTER_INIT(name_, version_)                                                      \
-  .magic = NEAP_ADAPTER_MAGIC, .abi = NEAP_ADAPTER_ABI, .size = (uint32_t)sizeof(neap_adapter), \
-  .name = (name_), .version = (version_)
+#define NEAP_ADAPTER_INIT(name_, version_)                                                                       \
+  .magic = NEAP_ADAPTER_MAGIC, .abi = NEAP_ADAPTER_ABI, .size = (uint32_t)sizeof(neap_adapter), .name = (name_), \
+  .version = (version_)
 
 /* The one symbol that a native plugin exports. Returns the i-th table that the shared object offers, NULL past the
  * last. The tables are static data of the plugin. */
@@ -161,9 +160,9 @@ typedef const neap_adapter *(*neap_adapter_entry_fn)(uint32_t i);
  * Call before the first engine is opened; the table must live as long as the program. */
 NEAP_EXPORT int neap_adapter_register(const neap_adapter *adapter);
 
-#define NEAP_ADAPTER_BUILTIN(table)                                                   \
-  __attribute__((constructor)) static void neap_register_##table(void) {              \
-    if (neap_adapter_register(&table) != 0) __builtin_trap();                         \
+#define NEAP_ADAPTER_BUILTIN(table)                                      \
+  __attribute__((constructor)) static void neap_register_##table(void) { \
+    if (neap_adapter_register(&table) != 0) __builtin_trap();            \
   }
 
 #ifdef __cplusplus

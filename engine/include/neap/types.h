@@ -17,23 +17,23 @@ extern "C" {
 
 /* Every call that can fail returns 0 or one of these negative codes. One list makes the enum, the name
  * (neap_err_name) and the sentence (neap_strerror). Codes are append-only: a number never changes its meaning. */
-#define NEAP_ERR_MAP(XX)                                              \
-  XX(EINVAL, -1, "invalid argument")                                  \
-  XX(ENOMEM, -2, "out of memory")                                     \
-  XX(ENOENT, -3, "no such object")                                    \
-  XX(EEXIST, -4, "object is already there")                           \
-  XX(ESTALE, -5, "lease is no longer valid")                          \
-  XX(EBUSY, -6, "object is pinned or being written")                  \
-  XX(ENOSPC, -7, "no space left")                                     \
-  XX(EIO, -8, "input/output error")                                   \
-  XX(ECORRUPT, -9, "stored bytes failed verification")                \
-  XX(ETIMEDOUT, -10, "deadline exceeded")                             \
-  XX(ECANCELED, -11, "operation canceled")                            \
-  XX(ELIMIT, -12, "a configured bound was reached")                   \
-  XX(EABI, -13, "plugin was built for another interface version")     \
-  XX(ENOTSUP, -14, "operation not supported")                         \
-  XX(ESCRIPT, -15, "script raised an error")                          \
-  XX(ECLOSED, -16, "already closed")                                  \
+#define NEAP_ERR_MAP(XX)                                          \
+  XX(EINVAL, -1, "invalid argument")                              \
+  XX(ENOMEM, -2, "out of memory")                                 \
+  XX(ENOENT, -3, "no such object")                                \
+  XX(EEXIST, -4, "object is already there")                       \
+  XX(ESTALE, -5, "lease is no longer valid")                      \
+  XX(EBUSY, -6, "object is pinned or being written")              \
+  XX(ENOSPC, -7, "no space left")                                 \
+  XX(EIO, -8, "input/output error")                               \
+  XX(ECORRUPT, -9, "stored bytes failed verification")            \
+  XX(ETIMEDOUT, -10, "deadline exceeded")                         \
+  XX(ECANCELED, -11, "operation canceled")                        \
+  XX(ELIMIT, -12, "a configured bound was reached")               \
+  XX(EABI, -13, "plugin was built for another interface version") \
+  XX(ENOTSUP, -14, "operation not supported")                     \
+  XX(ESCRIPT, -15, "script raised an error")                      \
+  XX(ECLOSED, -16, "already closed")                              \
   XX(EPERM, -17, "not permitted")
 
 typedef enum neap_err {

@@ -35,17 +35,21 @@ void neap__log(neap_log_level level, const char *file, int line, const char *fmt
 void neap__log_set_level(neap_log_level least);
 neap_log_level neap__log_level(void);
 #define NEAP_LOG(level, ...) neap__log((level), __FILE__, __LINE__, __VA_ARGS__)
-#define NEAP_LOG_DEBUG(...) \
-  do { if (neap__log_level() <= NEAP_DEBUG) NEAP_LOG(NEAP_DEBUG, __VA_ARGS__); } while (0)
-#define NEAP_LOG_INFO(...) \
-  do { if (neap__log_level() <= NEAP_INFO) NEAP_LOG(NEAP_INFO, __VA_ARGS__); } while (0)
+#define NEAP_LOG_DEBUG(...)                                                 \
+  do {                                                                      \
+    if (neap__log_level() <= NEAP_DEBUG) NEAP_LOG(NEAP_DEBUG, __VA_ARGS__); \
+  } while (0)
+#define NEAP_LOG_INFO(...)                                                \
+  do {                                                                    \
+    if (neap__log_level() <= NEAP_INFO) NEAP_LOG(NEAP_INFO, __VA_ARGS__); \
+  } while (0)
 #define NEAP_LOG_WARN(...) NEAP_LOG(NEAP_WARNING, __VA_ARGS__)
 #define NEAP_LOG_ERROR(...) NEAP_LOG(NEAP_ERROR, __VA_ARGS__)
 
 /* --- clocks --------------------------------------------------------------------------------------------------- */
 
-uint64_t neap__now_ns(void);      /* CLOCK_MONOTONIC */
-int64_t neap__unix_s(void);       /* wall clock, seconds */
+uint64_t neap__now_ns(void); /* CLOCK_MONOTONIC */
+int64_t neap__unix_s(void);  /* wall clock, seconds */
 
 /* --- hashes --------------------------------------------------------------------------------------------------- */
 

@@ -42,15 +42,13 @@ INLINE row rotate(row r, int bits) { return r >> bits | r << (32 - bits); }
 
 /* Rotations by whole bytes are one byte shuffle where there is such an instruction (SSSE3). */
 INLINE row rotate16(row r, bool shuffle) {
-  if (!shuffle)
-    return rotate(r, 16);
+  if (!shuffle) return rotate(r, 16);
   row_bytes b = (row_bytes)r;
   return (row)PICK(b, b, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
 }
 
 INLINE row rotate8(row r, bool shuffle) {
-  if (!shuffle)
-    return rotate(r, 8);
+  if (!shuffle) return rotate(r, 8);
   row_bytes b = (row_bytes)r;
   return (row)PICK(b, b, 1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12);
 }
@@ -85,10 +83,10 @@ INLINE void permute(row m[4]) {
   row w10_w13 = PICK(m[2], m[3], 0, 1, 2, 7);
   row w1_w12 = PICK(m[1], m[2], 0, 1, 2, 7);
   row w11_w5 = PICK(m[3], m[1], 2, 6, 3, 7);
-  row m0 = PICK(m[0], m[1], 1, 5, 7, 2);     /* w2 w3 w7 w4 */
-  row m1 = PICK(m[0], w10_w13, 3, 6, 0, 7);  /* w6 w10 w0 w13 */
-  row m2 = PICK(m[3], w1_w12, 0, 4, 7, 1);   /* w15 w1 w12 w9 */
-  row m3 = PICK(m[2], w11_w5, 1, 4, 5, 0);   /* w8 w11 w5 w14 */
+  row m0 = PICK(m[0], m[1], 1, 5, 7, 2);    /* w2 w3 w7 w4 */
+  row m1 = PICK(m[0], w10_w13, 3, 6, 0, 7); /* w6 w10 w0 w13 */
+  row m2 = PICK(m[3], w1_w12, 0, 4, 7, 1);  /* w15 w1 w12 w9 */
+  row m3 = PICK(m[2], w11_w5, 1, 4, 5, 0);  /* w8 w11 w5 w14 */
   m[0] = m0;
   m[1] = m1;
   m[2] = m2;
@@ -102,8 +100,7 @@ INLINE void compress_rows(uint32_t value[8], const uint8_t *block, uint32_t byte
 
   load_block(m, block);
   for (int round = 0; round < 7; round++) {
-    if (round > 0)
-      permute(m);
+    if (round > 0) permute(m);
     mix(s, m[0], m[1], shuffle);
     s[0] = PICK(s[0], s[0], 3, 0, 1, 2);
     s[2] = PICK(s[2], s[2], 1, 2, 3, 0);
@@ -134,8 +131,7 @@ __attribute__((target("sse4.1"))) static void compress_sse41(uint32_t value[8], 
  * No output beyond 32 bytes is needed, so the counter is the chunk's number only and fits 32 bits. */
 static void compress(uint32_t value[8], const uint8_t *block, uint32_t bytes, uint32_t chunk, uint32_t flags) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("sse4.1"))
-    return compress_sse41(value, block, bytes, chunk, flags);
+  if (__builtin_cpu_supports("sse4.1")) return compress_sse41(value, block, bytes, chunk, flags);
 #endif
   compress_plain(value, block, bytes, chunk, flags);
 }
@@ -156,8 +152,7 @@ static void chunk_add(neap__blake3_state *state) {
   int top = __builtin_popcount(state->chunks);
 
   state->chunks++;
-  for (uint32_t n = state->chunks; (n & 1) == 0; n >>= 1)
-    join(state->tree[--top], state->value, 0);
+  for (uint32_t n = state->chunks; (n & 1) == 0; n >>= 1) join(state->tree[--top], state->value, 0);
   memcpy(state->tree[top], state->value, sizeof(state->value));
   memcpy(state->value, iv, sizeof(iv));
   state->blocks = 0;
@@ -170,8 +165,7 @@ static void block_add(neap__blake3_state *state, const uint8_t *block) {
   uint32_t flags = start_flag(state) | (state->blocks == CHUNK_BLOCKS - 1 ? CHUNK_END : 0);
 
   compress(state->value, block, BLOCK_BYTES, state->chunks, flags);
-  if (++state->blocks == CHUNK_BLOCKS)
-    chunk_add(state);
+  if (++state->blocks == CHUNK_BLOCKS) chunk_add(state);
 }
 
 void neap__blake3_begin(neap__blake3_state *state) {
@@ -181,16 +175,15 @@ void neap__blake3_begin(neap__blake3_state *state) {
 
 void neap__blake3_add(neap__blake3_state *state, const void *data, size_t bytes) {
   const uint8_t *p = data;
-  NEAP_ASSERT(bytes <= NEAP_BLAKE3_BYTES_MAX - state->chunks * NEAP_BLAKE3_CHUNK_BYTES -
-                           state->blocks * BLOCK_BYTES - state->held);
+  NEAP_ASSERT(bytes <= NEAP_BLAKE3_BYTES_MAX - state->chunks * NEAP_BLAKE3_CHUNK_BYTES - state->blocks * BLOCK_BYTES -
+                           state->held);
 
   while (bytes > 0) {
     if (state->held == BLOCK_BYTES) {
       block_add(state, state->block);
       state->held = 0;
     }
-    for (; state->held == 0 && bytes > BLOCK_BYTES; bytes -= BLOCK_BYTES, p += BLOCK_BYTES)
-      block_add(state, p);
+    for (; state->held == 0 && bytes > BLOCK_BYTES; bytes -= BLOCK_BYTES, p += BLOCK_BYTES) block_add(state, p);
     size_t take = NEAP_MIN(bytes, BLOCK_BYTES - state->held);
     memcpy(state->block + state->held, p, take);
     state->held += (uint32_t)take;

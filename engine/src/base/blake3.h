@@ -9,11 +9,11 @@
 #define NEAP_BLAKE3_CHUNK_BYTES 1024u /* pieces of this size are the fastest: nothing is copied */
 
 typedef struct neap__blake3_state {
-  uint32_t value[8];    /* chaining value of the chunk being read */
-  uint32_t tree[6][8];  /* of complete subtrees, largest first; as many as `chunks` has bits set */
-  uint32_t chunks;      /* complete chunks before this one */
-  uint32_t blocks;      /* blocks of this chunk in `value` */
-  uint32_t held;        /* bytes in `block`, which may turn out to be the last */
+  uint32_t value[8];   /* chaining value of the chunk being read */
+  uint32_t tree[6][8]; /* of complete subtrees, largest first; as many as `chunks` has bits set */
+  uint32_t chunks;     /* complete chunks before this one */
+  uint32_t blocks;     /* blocks of this chunk in `value` */
+  uint32_t held;       /* bytes in `block`, which may turn out to be the last */
   uint8_t block[64];
 } neap__blake3_state;
 

@@ -13,29 +13,23 @@
 
 const char *neap_strerror(int code) {
   switch (code) {
-    case NEAP_OK:
-      return "no error";
+    case NEAP_OK: return "no error";
 #define XX(name, number, text) \
-  case NEAP_##name:            \
-    return text;
+  case NEAP_##name: return text;
       NEAP_ERR_MAP(XX)
 #undef XX
-    default:
-      return "unknown error";
+    default: return "unknown error";
   }
 }
 
 const char *neap_err_name(int code) {
   switch (code) {
-    case NEAP_OK:
-      return "NEAP_OK";
+    case NEAP_OK: return "NEAP_OK";
 #define XX(name, number, text) \
-  case NEAP_##name:            \
-    return "NEAP_" #name;
+  case NEAP_##name: return "NEAP_" #name;
       NEAP_ERR_MAP(XX)
 #undef XX
-    default:
-      return "NEAP_UNKNOWN";
+    default: return "NEAP_UNKNOWN";
   }
 }
 
@@ -45,13 +39,11 @@ void neap__assert_failed(const char *file, int line, const char *cond) {
 }
 
 int neap__fail(neap_error *err, int code, const char *fmt, ...) {
-  if (!err)
-    return code;
+  if (!err) return code;
 
   va_list args;
   va_start(args, fmt);
-  if (vsnprintf(err->text, sizeof(err->text), fmt, args) < 0)
-    err->text[0] = '\0';
+  if (vsnprintf(err->text, sizeof(err->text), fmt, args) < 0) err->text[0] = '\0';
   va_end(args);
   return code;
 }
@@ -63,8 +55,7 @@ static bool same_letter(char a, char b) { return tolower((unsigned char)a) == to
 static size_t distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
   size_t rows[3][WORD_MAX + 1];
 
-  for (size_t j = 0; j <= b_bytes; j++)
-    rows[0][j] = j;
+  for (size_t j = 0; j <= b_bytes; j++) rows[0][j] = j;
   for (size_t i = 1; i <= a_bytes; i++) {
     size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
     row[0] = i;
@@ -72,8 +63,7 @@ static size_t distance(const char *a, size_t a_bytes, const char *b, size_t b_by
       size_t replaced = above[j - 1] + !same_letter(a[i - 1], b[j - 1]);
       row[j] = NEAP_MIN(replaced, NEAP_MIN(above[j], row[j - 1]) + 1);
       bool swapped = i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]);
-      if (swapped)
-        row[j] = NEAP_MIN(row[j], above2[j - 2] + 1);
+      if (swapped) row[j] = NEAP_MIN(row[j], above2[j - 2] + 1);
     }
   }
   return rows[a_bytes % 3][b_bytes];
@@ -81,15 +71,13 @@ static size_t distance(const char *a, size_t a_bytes, const char *b, size_t b_by
 
 const char *neap__nearest(const char *word, const char *const *names, size_t count) {
   size_t word_bytes = strlen(word);
-  if (word_bytes > WORD_MAX)
-    return NULL;
+  if (word_bytes > WORD_MAX) return NULL;
 
   const char *best = NULL;
   size_t limit = NEAP_MAX(word_bytes / 3, (size_t)1);
   for (size_t i = 0; i < count; i++) {
     size_t bytes = names[i] ? strlen(names[i]) : SIZE_MAX;
-    if (bytes > WORD_MAX)
-      continue;
+    if (bytes > WORD_MAX) continue;
     size_t d = distance(word, word_bytes, names[i], bytes);
     if (d < limit || (d == limit && !best)) {
       best = names[i];

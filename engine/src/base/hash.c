@@ -23,13 +23,11 @@ static uint32_t crc_table[8][256]; /* [k][b]: the effect of byte b with k bytes 
 static void crc_table_build(void) {
   for (uint32_t b = 0; b < 256; b++) {
     uint32_t crc = b;
-    for (int bit = 0; bit < 8; bit++)
-      crc = (crc >> 1) ^ (CRC_POLY & -(crc & 1));
+    for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (CRC_POLY & -(crc & 1));
     crc_table[0][b] = crc;
   }
   for (uint32_t b = 0; b < 256; b++)
-    for (int k = 1; k < 8; k++)
-      crc_table[k][b] = (crc_table[k - 1][b] >> 8) ^ crc_table[0][crc_table[k - 1][b] & 0xff];
+    for (int k = 1; k < 8; k++) crc_table[k][b] = (crc_table[k - 1][b] >> 8) ^ crc_table[0][crc_table[k - 1][b] & 0xff];
 }
 
 /* Eight bytes per step ("slicing-by-8", Kounavis and Berry, 2005). */
@@ -41,8 +39,7 @@ static uint32_t crc_portable(uint32_t crc, const uint8_t *p, size_t bytes) {
     crc = crc_table[7][low & 0xff] ^ crc_table[6][low >> 8 & 0xff] ^ crc_table[5][low >> 16 & 0xff] ^
           crc_table[4][low >> 24] ^ crc_table[3][p[4]] ^ crc_table[2][p[5]] ^ crc_table[1][p[6]] ^ crc_table[0][p[7]];
   }
-  for (; bytes > 0; bytes--, p++)
-    crc = (crc >> 8) ^ crc_table[0][(crc ^ *p) & 0xff];
+  for (; bytes > 0; bytes--, p++) crc = (crc >> 8) ^ crc_table[0][(crc ^ *p) & 0xff];
   return crc;
 }
 
@@ -80,19 +77,16 @@ __attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t crc, const 
   }
 
   uint64_t wide = crc;
-  for (; bytes >= 8; bytes -= 8, p += 8)
-    wide = _mm_crc32_u64(wide, load64(p));
+  for (; bytes >= 8; bytes -= 8, p += 8) wide = _mm_crc32_u64(wide, load64(p));
   crc = (uint32_t)wide;
-  for (; bytes > 0; bytes--, p++)
-    crc = _mm_crc32_u8(crc, *p);
+  for (; bytes > 0; bytes--, p++) crc = _mm_crc32_u8(crc, *p);
   return crc;
 }
 #endif
 
 uint32_t neap__crc32c(uint32_t seed, const void *data, size_t bytes) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("sse4.2"))
-    return ~crc_sse42(~seed, data, bytes);
+  if (__builtin_cpu_supports("sse4.2")) return ~crc_sse42(~seed, data, bytes);
 #endif
   return ~crc_portable(~seed, data, bytes);
 }
@@ -111,8 +105,7 @@ uint64_t neap__hash64(const void *data, size_t bytes, uint64_t seed) {
   const uint8_t *p = data;
   uint64_t hash = mix64(seed + golden * (bytes + 1)); /* the length tells "a" from "a\0" */
 
-  for (; bytes >= 8; bytes -= 8, p += 8)
-    hash = mix64((hash ^ load64(p)) + golden);
+  for (; bytes >= 8; bytes -= 8, p += 8) hash = mix64((hash ^ load64(p)) + golden);
   if (bytes > 0) {
     uint64_t tail = 0;
     memcpy(&tail, p, bytes);

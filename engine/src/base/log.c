@@ -62,8 +62,7 @@ static size_t put_prefix(char *line, size_t cap, neap_log_level level) {
 /* Texts may quote what a client sent: a control character must neither forge a second line nor drive a terminal. */
 static void make_printable(char *text, size_t bytes) {
   for (size_t i = 0; i < bytes; i++)
-    if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-      text[i] = ' ';
+    if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) text[i] = ' ';
 }
 
 /* A log that cannot be written has nowhere to complain. */
@@ -87,8 +86,7 @@ static void put_lost_count(void) {
 }
 
 void neap__log(neap_log_level level, const char *file, int line, const char *fmt, ...) {
-  if (level < neap__log_level() || level > NEAP_ERROR)
-    return;
+  if (level < neap__log_level() || level > NEAP_ERROR) return;
   pthread_once(&stream_once, stream_look);
 
   char out[PIPE_BUF];
@@ -117,8 +115,7 @@ void neap__log(neap_log_level level, const char *file, int line, const char *fmt
   if (!stream_has_room()) {
     lost++;
   } else {
-    if (lost)
-      put_lost_count();
+    if (lost) put_lost_count();
     if (stream_has_room())
       put_line(out, used);
     else

@@ -60,14 +60,10 @@ static void *loop_thread(void *arg) {
 int neap__loop_open(const char *name, neap__loop **out) {
   int rc = NEAP_ENOMEM;
   neap__loop *loop = calloc(1, sizeof(*loop));
-  if (!loop)
-    return rc;
-  if (uv_loop_init(&loop->uv) != 0)
-    goto out_free;
-  if (uv_async_init(&loop->uv, &loop->wake, on_wake) != 0)
-    goto out_uv;
-  if (uv_sem_init(&loop->started, 0) != 0)
-    goto out_wake;
+  if (!loop) return rc;
+  if (uv_loop_init(&loop->uv) != 0) goto out_free;
+  if (uv_async_init(&loop->uv, &loop->wake, on_wake) != 0) goto out_uv;
+  if (uv_sem_init(&loop->started, 0) != 0) goto out_wake;
 
   loop->wake.data = loop;
   loop->last = &loop->first;
@@ -101,8 +97,7 @@ void neap__loop_post(neap__loop *loop, neap__job *job) {
   bool was_empty = !loop->first;
   *loop->last = job;
   loop->last = &job->next;
-  if (was_empty && loop->woken_by_posts)
-    uv_async_send(&loop->wake);
+  if (was_empty && loop->woken_by_posts) uv_async_send(&loop->wake);
   pthread_mutex_unlock(&loop->lock);
 }
 

@@ -27,10 +27,8 @@ static void *pool_thread(void *arg) {
 
   pthread_mutex_lock(&pool->lock);
   for (;;) {
-    while (pool->queued == 0 && !pool->closing)
-      pthread_cond_wait(&pool->changed, &pool->lock);
-    if (pool->queued == 0)
-      break;
+    while (pool->queued == 0 && !pool->closing) pthread_cond_wait(&pool->changed, &pool->lock);
+    if (pool->queued == 0) break;
     pool_job job = pool->ring[pool->first];
     pool->first = (pool->first + 1) % pool->ring_max;
     pool->queued--;
@@ -44,11 +42,9 @@ static void *pool_thread(void *arg) {
 }
 
 int neap__pool_open(uint32_t threads, uint32_t queue_max, neap__pool **out) {
-  if (threads == 0 || queue_max == 0)
-    return NEAP_EINVAL;
+  if (threads == 0 || queue_max == 0) return NEAP_EINVAL;
   neap__pool *pool = calloc(1, sizeof(*pool) + threads * sizeof(pool->threads[0]));
-  if (!pool)
-    return NEAP_ENOMEM;
+  if (!pool) return NEAP_ENOMEM;
   pool->ring = calloc(queue_max, sizeof(pool->ring[0]));
   if (!pool->ring) {
     free(pool);
@@ -89,8 +85,7 @@ void neap__pool_close(neap__pool *pool) {
   pthread_cond_broadcast(&pool->changed);
   pthread_mutex_unlock(&pool->lock);
 
-  for (uint32_t i = 0; i < pool->thread_count; i++)
-    pthread_join(pool->threads[i], NULL);
+  for (uint32_t i = 0; i < pool->thread_count; i++) pthread_join(pool->threads[i], NULL);
   pthread_cond_destroy(&pool->changed);
   pthread_mutex_destroy(&pool->lock);
   free(pool->ring);

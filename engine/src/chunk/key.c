@@ -37,8 +37,7 @@ static int text_check(const char *field, const char *text, size_t bytes, size_t 
   if (bytes > bytes_max)
     return neap__fail(err, NEAP_EINVAL, "%s has %zu bytes; expected at most %zu", field, bytes, bytes_max);
   for (size_t i = 0; i < bytes; i++) {
-    if (text[i] == '\0')
-      return neap__fail(err, NEAP_EINVAL, "%s has a zero byte at %zu; expected text", field, i);
+    if (text[i] == '\0') return neap__fail(err, NEAP_EINVAL, "%s has a zero byte at %zu; expected text", field, i);
     if (strchr(forbidden, text[i]))
       return neap__fail(err, NEAP_EINVAL, "%s '%.*s' has '%c' at %zu; expected none of %s", field, (int)bytes, text,
                         text[i], i, forbidden);
@@ -65,8 +64,7 @@ typedef struct printer {
 } printer;
 
 static void put(printer *out, const char *text, size_t bytes) {
-  if (out->used + bytes < out->cap)
-    memcpy(out->text + out->used, text, bytes);
+  if (out->used + bytes < out->cap) memcpy(out->text + out->used, text, bytes);
   out->used += bytes;
 }
 
@@ -110,14 +108,11 @@ int neap__key_format(const neap_object_key *key, neap_key_form form, char *text,
     put_text(&out, key->model);
   put_text(&out, numbers);
   put_hash(&out, key->hash);
-  if (key->salt[0])
-    put_text(&out, "@");
+  if (key->salt[0]) put_text(&out, "@");
   put_text(&out, key->salt);
-  if (file)
-    put_text(&out, FILE_END);
+  if (file) put_text(&out, FILE_END);
 
-  if (out.used >= cap)
-    return NEAP_ELIMIT;
+  if (out.used >= cap) return NEAP_ELIMIT;
   text[out.used] = '\0';
   return (int)out.used;
 }
@@ -136,30 +131,25 @@ static size_t split(span whole, span fields[FIELDS_MAX]) {
   for (;;) {
     const char *at = memchr(whole.text, '@', whole.bytes);
     size_t bytes = at ? (size_t)(at - whole.text) : whole.bytes;
-    if (count == FIELDS_MAX)
-      return 0;
+    if (count == FIELDS_MAX) return 0;
     fields[count++] = (span){whole.text, bytes};
-    if (!at)
-      return count;
+    if (!at) return count;
     whole = (span){at + 1, whole.bytes - bytes - 1};
   }
 }
 
 static int hex_digit(char c) {
-  if (c >= '0' && c <= '9')
-    return c - '0';
+  if (c >= '0' && c <= '9') return c - '0';
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 static bool read_number(span field, uint32_t *out) {
   uint32_t number = 0;
 
-  if (field.bytes == 0 || field.bytes > 8)
-    return false;
+  if (field.bytes == 0 || field.bytes > 8) return false;
   for (size_t i = 0; i < field.bytes; i++) {
     int digit = hex_digit(field.text[i]);
-    if (digit < 0)
-      return false;
+    if (digit < 0) return false;
     number = number << 4 | (uint32_t)digit;
   }
   *out = number;
@@ -167,12 +157,10 @@ static bool read_number(span field, uint32_t *out) {
 }
 
 static bool read_hash(span field, uint8_t hash[NEAP_HASH_BYTES]) {
-  if (field.bytes != 2 * NEAP_HASH_BYTES)
-    return false;
+  if (field.bytes != 2 * NEAP_HASH_BYTES) return false;
   for (size_t i = 0; i < NEAP_HASH_BYTES; i++) {
     int high = hex_digit(field.text[2 * i]), low = hex_digit(field.text[2 * i + 1]);
-    if (high < 0 || low < 0)
-      return false;
+    if (high < 0 || low < 0) return false;
     hash[i] = (uint8_t)(high << 4 | low);
   }
   return true;
@@ -196,35 +184,29 @@ int neap__key_parse(const char *text, neap_key_form form, neap_object_key *out, 
   const size_t end_bytes = sizeof(FILE_END) - 1;
   bool file = form == NEAP_KEY_FILE;
   span whole = {text, strnlen(text, TEXT_LONGEST)}, fields[FIELDS_MAX];
-  if (whole.bytes == TEXT_LONGEST)
-    return NEAP_EINVAL;
+  if (whole.bytes == TEXT_LONGEST) return NEAP_EINVAL;
   if (file) {
-    if (whole.bytes < end_bytes || memcmp(text + whole.bytes - end_bytes, FILE_END, end_bytes) != 0)
-      return NEAP_EINVAL;
+    if (whole.bytes < end_bytes || memcmp(text + whole.bytes - end_bytes, FILE_END, end_bytes) != 0) return NEAP_EINVAL;
     whole.bytes -= end_bytes;
   }
 
   size_t count = split(whole, fields);
-  if (count < FIELDS_MAX - 1)
-    return NEAP_EINVAL;
+  if (count < FIELDS_MAX - 1) return NEAP_EINVAL;
   span model = fields[0], rank = fields[1], salt = count == FIELDS_MAX ? fields[4] : (span){"", 0};
   if (file) {
-    if (rank.bytes < 2 || memcmp(rank.text, "0x", 2) != 0)
-      return NEAP_EINVAL;
+    if (rank.bytes < 2 || memcmp(rank.text, "0x", 2) != 0) return NEAP_EINVAL;
     rank = (span){rank.text + 2, rank.bytes - 2};
   }
   neap_object_key key = {.model = strings};
   if (!read_number(rank, &key.rank) || !read_number(fields[2], &key.group) || !read_hash(fields[3], key.hash))
     return NEAP_EINVAL;
-  if (model.bytes + salt.bytes + 2 > cap)
-    return NEAP_ELIMIT;
+  if (model.bytes + salt.bytes + 2 > cap) return NEAP_ELIMIT;
   char *end = read_text(model, file, strings);
   key.salt = end;
   read_text(salt, false, end);
 
   char again[TEXT_LONGEST];
-  if (neap__key_format(&key, form, again, sizeof(again)) < 0 || strcmp(again, text) != 0)
-    return NEAP_EINVAL;
+  if (neap__key_format(&key, form, again, sizeof(again)) < 0 || strcmp(again, text) != 0) return NEAP_EINVAL;
   *out = key;
   return 0;
 }

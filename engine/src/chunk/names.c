@@ -58,11 +58,15 @@ static const struct {
   const char *name;
   uint32_t bytes;
 } dtypes[] = {
-    {"bfloat16", 2}, {"float16", 2}, {"float32", 4}, {"float64", 8},
-    {"float8_e4m3fn", 1}, {"float8_e4m3fnuz", 1}, {"float8_e5m2", 1}, {"float8_e5m2fnuz", 1},
-    {"float8_e8m0fnu", 1}, {"bool", 1}, {"int8", 1}, {"int16", 2},
-    {"int32", 4}, {"int64", 8}, {"uint8", 1}, {"uint16", 2},
-    {"uint32", 4}, {"uint64", 8},
+    {"bfloat16", 2},       {"float16", 2},
+    {"float32", 4},        {"float64", 8},
+    {"float8_e4m3fn", 1},  {"float8_e4m3fnuz", 1},
+    {"float8_e5m2", 1},    {"float8_e5m2fnuz", 1},
+    {"float8_e8m0fnu", 1}, {"bool", 1},
+    {"int8", 1},           {"int16", 2},
+    {"int32", 4},          {"int64", 8},
+    {"uint8", 1},          {"uint16", 2},
+    {"uint32", 4},         {"uint64", 8},
 };
 
 static int dtype_find(const char *dtype, uint64_t *bytes, neap_error *err) {
@@ -87,8 +91,7 @@ int neap__layout_init(neap__layout *layout, const uint64_t *shape, uint32_t dims
     return neap__fail(err, NEAP_EINVAL, "shape has %u dimensions; expected 1 to 4", dims);
   if (chunk_tokens < 1 || chunk_tokens > NEAP_CHUNK_TOKENS_MAX)
     return neap__fail(err, NEAP_EINVAL, "chunk_size is %u; expected 1 to %u", chunk_tokens, NEAP_CHUNK_TOKENS_MAX);
-  if (dtype_find(dtype, &made.bytes, err) != 0)
-    return NEAP_EINVAL;
+  if (dtype_find(dtype, &made.bytes, err) != 0) return NEAP_EINVAL;
 
   for (uint32_t i = 0; i < dims; i++) {
     if (shape[i] < 1 || shape[i] > DIMENSION_MAX)
@@ -118,8 +121,7 @@ static bool tenant_slot(neap__names *names, const char *salt, size_t bytes, uint
   for (;; i = (i + 1) % SLOTS) {
     uint32_t number = atomic_load_explicit(&names->slots[i], memory_order_acquire);
     *slot = i;
-    if (number == 0)
-      return false;
+    if (number == 0) return false;
     if (text_equal(names->memory->tenant[number - 1].salt, salt, bytes)) {
       *tenant = number - 1;
       return true;
@@ -141,8 +143,7 @@ static bool space_find(const names_memory *memory, uint32_t count, const char *m
 
 static bool space_is_first(const names_memory *memory, uint32_t space) {
   for (uint32_t i = 0; i < space; i++)
-    if (strcmp(memory->space[i].model, memory->space[space].model) == 0)
-      return false;
+    if (strcmp(memory->space[i].model, memory->space[space].model) == 0) return false;
   return true;
 }
 
@@ -194,13 +195,11 @@ static int load(neap__names *names, neap_error *err) {
     return neap__fail(err, NEAP_ECORRUPT, "names: %u spaces and %u tenants; expected at most %u and 1 to %u", spaces,
                       tenants, NEAP_SPACES_MAX, NEAP_TENANTS_MAX);
   for (uint32_t i = 0; i < spaces; i++) {
-    if (space_check(memory, i, err) != 0)
-      return NEAP_ECORRUPT;
+    if (space_check(memory, i, err) != 0) return NEAP_ECORRUPT;
     names->primary[i] = space_is_first(memory, i);
   }
   for (uint32_t i = 0; i < tenants; i++)
-    if (tenant_load(names, i, err) != 0)
-      return NEAP_ECORRUPT;
+    if (tenant_load(names, i, err) != 0) return NEAP_ECORRUPT;
   return 0;
 }
 
@@ -220,8 +219,7 @@ int neap__names_open(void *memory, neap__names **out, neap_error *err) {
   }
 
   neap__names *names = calloc(1, sizeof(*names));
-  if (!names)
-    return neap__fail(err, NEAP_ENOMEM, "names: no memory for the lookup table");
+  if (!names) return neap__fail(err, NEAP_ENOMEM, "names: no memory for the lookup table");
   names->memory = tables;
   if (load(names, err) != 0) {
     free(names);
@@ -240,14 +238,11 @@ void neap__names_close(neap__names *names) {
 /* --- adding ------------------------------------------------------------------------------------------------------ */
 
 /* Caller holds write_lock. */
-static int space_add(neap__names *names, const char *model, size_t bytes, const neap__layout *layout,
-                     uint32_t *space) {
+static int space_add(neap__names *names, const char *model, size_t bytes, const neap__layout *layout, uint32_t *space) {
   names_memory *memory = names->memory;
   uint32_t count = atomic_load_explicit(&memory->spaces, memory_order_relaxed);
-  if (space_find(memory, count, model, bytes, layout, space))
-    return 0;
-  if (count == NEAP_SPACES_MAX)
-    return NEAP_ELIMIT;
+  if (space_find(memory, count, model, bytes, layout, space)) return 0;
+  if (count == NEAP_SPACES_MAX) return NEAP_ELIMIT;
 
   space_record *record = &memory->space[count];
   memset(record, 0, sizeof(*record));
@@ -262,8 +257,7 @@ static int space_add(neap__names *names, const char *model, size_t bytes, const 
 int neap__names_space(neap__names *names, const char *model, size_t model_bytes, const neap__layout *layout,
                       uint32_t *space) {
   NEAP_ASSERT(neap__model_check(model, model_bytes, NULL) == 0);
-  if (space_find(names->memory, neap__names_spaces(names), model, model_bytes, layout, space))
-    return 0;
+  if (space_find(names->memory, neap__names_spaces(names), model, model_bytes, layout, space)) return 0;
 
   pthread_mutex_lock(&names->write_lock);
   int rc = space_add(names, model, model_bytes, layout, space);
@@ -275,10 +269,8 @@ int neap__names_space(neap__names *names, const char *model, size_t model_bytes,
 static int tenant_add(neap__names *names, const char *salt, size_t bytes, uint32_t *tenant) {
   names_memory *memory = names->memory;
   uint32_t slot, count = atomic_load_explicit(&memory->tenants, memory_order_relaxed);
-  if (tenant_slot(names, salt, bytes, &slot, tenant))
-    return 0;
-  if (count == NEAP_TENANTS_MAX)
-    return NEAP_ELIMIT;
+  if (tenant_slot(names, salt, bytes, &slot, tenant)) return 0;
+  if (count == NEAP_TENANTS_MAX) return NEAP_ELIMIT;
 
   tenant_record *record = &memory->tenant[count];
   memset(record, 0, sizeof(*record));
@@ -291,8 +283,7 @@ static int tenant_add(neap__names *names, const char *salt, size_t bytes, uint32
 
 int neap__names_tenant(neap__names *names, const char *salt, size_t salt_bytes, uint32_t *tenant) {
   NEAP_ASSERT(neap__salt_check(salt, salt_bytes, NULL) == 0);
-  if (neap__names_tenant_find(names, salt, salt_bytes, tenant) == 0)
-    return 0;
+  if (neap__names_tenant_find(names, salt, salt_bytes, tenant) == 0) return 0;
 
   pthread_mutex_lock(&names->write_lock);
   int rc = tenant_add(names, salt, salt_bytes, tenant);
@@ -302,8 +293,7 @@ int neap__names_tenant(neap__names *names, const char *salt, size_t salt_bytes, 
 
 int neap__names_tenant_find(neap__names *names, const char *salt, size_t salt_bytes, uint32_t *tenant) {
   uint32_t slot;
-  if (salt_bytes > NEAP_SALT_BYTES_MAX || memchr(salt, '\0', salt_bytes))
-    return NEAP_ENOENT;
+  if (salt_bytes > NEAP_SALT_BYTES_MAX || memchr(salt, '\0', salt_bytes)) return NEAP_ENOENT;
   return tenant_slot(names, salt, salt_bytes, &slot, tenant) ? 0 : NEAP_ENOENT;
 }
 

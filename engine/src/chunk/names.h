@@ -45,11 +45,11 @@ int neap__names_tenant(neap__names *names, const char *salt, size_t salt_bytes, 
 /* The number of salt if it is known, else NEAP_ENOENT. Any thread. */
 int neap__names_tenant_find(neap__names *names, const char *salt, size_t salt_bytes, uint32_t *tenant);
 
-uint32_t neap__names_spaces(neap__names *names);  /* how many there are: numbers 0 .. n-1 */
+uint32_t neap__names_spaces(neap__names *names); /* how many there are: numbers 0 .. n-1 */
 uint32_t neap__names_tenants(neap__names *names);
-const char *neap__names_model(neap__names *names, uint32_t space);            /* NUL-terminated */
+const char *neap__names_model(neap__names *names, uint32_t space); /* NUL-terminated */
 const neap__layout *neap__names_layout(neap__names *names, uint32_t space);
-const char *neap__names_salt(neap__names *names, uint32_t tenant);            /* NUL-terminated */
+const char *neap__names_salt(neap__names *names, uint32_t tenant); /* NUL-terminated */
 /* True if space is the first of its model name: only that one may use L2, whose names do not tell layouts apart. */
 bool neap__names_primary(neap__names *names, uint32_t space);
 

@@ -108,8 +108,8 @@ void neap__evictor_check(neap__evictor *ev) {
 /* --- on demand ------------------------------------------------------------------------------------------------ */
 
 /* What a reserve that failed was short of: bytes as L1 takes them. False if eviction cannot provide it. */
-static bool shortage(const neap__evictor *ev, uint32_t count, const uint64_t *bytes, const int *results,
-                     uint64_t *need, uint64_t *largest, uint32_t *objects) {
+static bool shortage(const neap__evictor *ev, uint32_t count, const uint64_t *bytes, const int *results, uint64_t *need,
+                     uint64_t *largest, uint32_t *objects) {
   *need = *largest = *objects = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (results[i] == NEAP_ELIMIT) return false; /* there was room, but no lease */

@@ -34,8 +34,8 @@ void neap__evictor_check(neap__evictor *evictor);
 /* Quotas: bytes that a tenant may keep in L1; soft (a write is never refused, eviction follows). A tenant without a
  * quota is bounded by L1 alone. Any thread. */
 void neap__quota_set(neap__evictor *evictor, uint32_t tenant, double limit_gb);
-bool neap__quota_remove(neap__evictor *evictor, uint32_t tenant);                  /* false: there was none */
-bool neap__quota_get(neap__evictor *evictor, uint32_t tenant, double *limit_gb);   /* false: none */
+bool neap__quota_remove(neap__evictor *evictor, uint32_t tenant);                /* false: there was none */
+bool neap__quota_get(neap__evictor *evictor, uint32_t tenant, double *limit_gb); /* false: none */
 void neap__quota_each(neap__evictor *evictor, void (*visit)(void *ctx, uint32_t tenant, double limit_gb), void *ctx);
 
 typedef struct neap__evictor_stats {

@@ -30,7 +30,7 @@ enum { PHASE_LOOKUP = 0, PHASE_LOAD = 1, PHASES = 2 };
 struct neap__fetch {
   neap__job job; /* first: the loop's handle on a fetch */
   neap__fetcher *fetcher;
-  neap__fetch *next; /* waiting list, in-flight list, or spares */
+  neap__fetch *next;           /* waiting list, in-flight list, or spares */
   neap__fetch_request request; /* keys and row_bytes point into this allocation */
   _Atomic uint32_t refs;
   _Atomic uint32_t state;
@@ -136,10 +136,11 @@ static void finish(neap__fetch *f) {
   atomic_fetch_add(&fr->chunks_hit, f->hit);
   atomic_fetch_add(&fr->l1_hit, hit_cells - from_l2);
   atomic_fetch_add(&fr->l2_hit, from_l2);
-  NEAP_LOG_INFO("Prefetch request completed (L1+L2): %u/%u prefix hits (%u L1, %u L2) in %.1f ms "
-                "(external_request_id=%s, prefetch_request_id=%u)",
-                hit_cells, cells_of(f), hit_cells - from_l2, from_l2, (double)(neap__now_ns() - f->start_ns) / 1e6,
-                f->request.name, f->number);
+  NEAP_LOG_INFO(
+      "Prefetch request completed (L1+L2): %u/%u prefix hits (%u L1, %u L2) in %.1f ms "
+      "(external_request_id=%s, prefetch_request_id=%u)",
+      hit_cells, cells_of(f), hit_cells - from_l2, from_l2, (double)(neap__now_ns() - f->start_ns) / 1e6,
+      f->request.name, f->number);
   void (*done)(void *) = f->request.done;
   void *ctx = f->request.ctx;
   atomic_store(&f->state, FETCH_FINAL);
@@ -217,8 +218,8 @@ static void plan(neap__fetch *f) {
       neap__tier_unlock(fr->config.tiers[f->tier[i]], &f->keys[i]);
       continue;
     }
-    items[wanted++] = (neap__load_item){
-        .key = f->keys[i], .bytes = f->row_bytes[i % f->request.rows], .tier = f->tier[i], .cell = i};
+    items[wanted++] =
+        (neap__load_item){.key = f->keys[i], .bytes = f->row_bytes[i % f->request.rows], .tier = f->tier[i], .cell = i};
   }
   if (!wanted) {
     free(items);
@@ -227,8 +228,12 @@ static void plan(neap__fetch *f) {
   }
   bool keep = fr->config.retain || f->request.warm; /* warm: nobody reads it now, that is no reason to drop it */
   bool temporary = !keep && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
-  neap__load_for want = {.owner = f->request.owner, .readers = NEAP_MAX(f->request.readers, 1), .temporary = temporary,
-                         .deadline_ms = left_ms(f), .ctx = f, .done = cell_loaded};
+  neap__load_for want = {.owner = f->request.owner,
+                         .readers = NEAP_MAX(f->request.readers, 1),
+                         .temporary = temporary,
+                         .deadline_ms = left_ms(f),
+                         .ctx = f,
+                         .done = cell_loaded};
   f->pending = wanted;
   atomic_fetch_add(&f->refs, wanted);
   neap__loads_start(fr->loads, items, wanted, &want);
@@ -422,8 +427,8 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   if (!fr) return NEAP_ENOMEM;
   fr->config = *config;
   fr->waiting_tail = &fr->waiting;
-  neap__loads_config loads = {.l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers,
-                              .tier_count = config->tier_count};
+  neap__loads_config loads = {
+      .l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers, .tier_count = config->tier_count};
   int rc = neap__loads_open(&loads, &fr->loads);
   fr->timer = malloc(sizeof *fr->timer);
   if (rc || !fr->timer) {

@@ -52,10 +52,11 @@ static void refuse(neap__storer *st, uint64_t bytes) {
   uint64_t now = neap__now_ns();
   if (now - st->refusal_logged_ns < 1000000000u) return;
   st->refusal_logged_ns = now;
-  NEAP_LOG_WARN("L2 lags behind: %llu bytes wait to be stored (limit %llu); new objects stay in L1 only "
-                "(%llu so far)",
-                (unsigned long long)atomic_load(&st->pending_bytes), (unsigned long long)st->config.pending_bytes_max,
-                (unsigned long long)atomic_load(&st->refused_objects));
+  NEAP_LOG_WARN(
+      "L2 lags behind: %llu bytes wait to be stored (limit %llu); new objects stay in L1 only "
+      "(%llu so far)",
+      (unsigned long long)atomic_load(&st->pending_bytes), (unsigned long long)st->config.pending_bytes_max,
+      (unsigned long long)atomic_load(&st->refused_objects));
 }
 
 static offered *offer_one(neap__storer *st, const neap__key *key) {

@@ -5,9 +5,7 @@
 
 #include "l1/internal.h"
 
-double neap__l1_usage(neap__l1 *l1) {
-  return (double)atomic_load(&l1->used_bytes) / (double)l1->config.pool_bytes;
-}
+double neap__l1_usage(neap__l1 *l1) { return (double)atomic_load(&l1->used_bytes) / (double)l1->config.pool_bytes; }
 
 uint32_t neap__l1_objects(neap__l1 *l1) { return atomic_load(&l1->objects); }
 
@@ -97,9 +95,8 @@ int neap__l1_check(neap__l1 *l1, neap_error *err) {
                     staged, atomic_load(&l1->objects), atomic_load(&l1->staged));
   if (!rc && (bytes + doomed_bytes + l1->arriving_bytes != arena_bytes || arena_bytes != atomic_load(&l1->used_bytes)))
     rc = neap__fail(err, NEAP_ECORRUPT, "index holds %llu bytes, %llu doomed, %llu arriving; arena %llu, counted %llu",
-                    (unsigned long long)bytes, (unsigned long long)doomed_bytes,
-                    (unsigned long long)l1->arriving_bytes, (unsigned long long)arena_bytes,
-                    (unsigned long long)atomic_load(&l1->used_bytes));
+                    (unsigned long long)bytes, (unsigned long long)doomed_bytes, (unsigned long long)l1->arriving_bytes,
+                    (unsigned long long)arena_bytes, (unsigned long long)atomic_load(&l1->used_bytes));
   pthread_mutex_unlock(&l1->arena_lock);
   for (uint32_t i = NEAP_SHARDS; i-- > 0;) pthread_mutex_unlock(&l1->shards[i].lock);
   return rc;

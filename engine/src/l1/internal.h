@@ -16,8 +16,8 @@
 
 typedef struct neap__shard {
   _Alignas(64) pthread_mutex_t lock;
-  _Atomic uint32_t *buckets; /* slot + 1 of each chain's head, 0 = empty; read without the lock only to prefetch */
-  uint32_t free_lease; /* list through lease_record.next, id + 1 */
+  _Atomic uint32_t *buckets;   /* slot + 1 of each chain's head, 0 = empty; read without the lock only to prefetch */
+  uint32_t free_lease;         /* list through lease_record.next, id + 1 */
   _Atomic uint32_t given_back; /* leases returned without the lock, id + 1 */
 } neap__shard;
 

@@ -277,8 +277,10 @@ void neap__l1_leave(neap__l1 *l1, bool keep) {
 neap__names *neap__l1_names(neap__l1 *l1) { return l1->names; }
 
 void neap__l1_memory(neap__l1 *l1, neap_memory *out) {
-  *out = (neap_memory){.base = l1->segment.pool, .bytes = l1->config.pool_bytes,
-                       .align_bytes = l1->config.align_bytes, .shm_name = l1->segment.name};
+  *out = (neap_memory){.base = l1->segment.pool,
+                       .bytes = l1->config.pool_bytes,
+                       .align_bytes = l1->config.align_bytes,
+                       .shm_name = l1->segment.name};
 }
 
 void *neap__l1_annex(neap__l1 *l1, size_t *bytes) {

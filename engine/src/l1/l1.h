@@ -63,7 +63,7 @@ typedef struct neap__l1_config {
   uint32_t chunk_tokens;
   const char *shm_name; /* bare POSIX name; "" or NULL: a memfd that nobody else can open */
   bool hugepages;
-  bool prefault; /* touch the pool in the background */
+  bool prefault;      /* touch the pool in the background */
   uint32_t slots_max; /* most objects at once; 0 = one per 16 KiB of pool, at least 1024 */
   /* Called after a state change with the events of one call, in order. May be NULL. Must not call back into L1. */
   void (*emit)(void *ctx, const neap_event *events, uint32_t count);
@@ -72,12 +72,12 @@ typedef struct neap__l1_config {
 
 /* What neap__l1_open found. */
 typedef struct neap__l1_report {
-  bool took_over;     /* an earlier process' segments were adopted */
-  uint32_t kept;      /* resident objects that passed verification */
-  uint32_t damaged;   /* resident objects dropped because their bytes or record failed verification */
-  uint32_t staged;    /* reservations of outside owners that may still be committed */
-  uint32_t leases;    /* leases of outside owners that still hold */
-  char removed[256];  /* why earlier segments were not adopted; "" if there were none or they were */
+  bool took_over;    /* an earlier process' segments were adopted */
+  uint32_t kept;     /* resident objects that passed verification */
+  uint32_t damaged;  /* resident objects dropped because their bytes or record failed verification */
+  uint32_t staged;   /* reservations of outside owners that may still be committed */
+  uint32_t leases;   /* leases of outside owners that still hold */
+  char removed[256]; /* why earlier segments were not adopted; "" if there were none or they were */
 } neap__l1_report;
 
 /* How many slots neap__l1_open will use for config (slots_max, or its default): slot numbers are below it. */
@@ -189,7 +189,7 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out);
 
 /* used / pool, exact, cheap: for the watermark test. */
 double neap__l1_usage(neap__l1 *l1);
-uint32_t neap__l1_objects(neap__l1 *l1); /* resident objects; cheap */
+uint32_t neap__l1_objects(neap__l1 *l1);                       /* resident objects; cheap */
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant); /* exact bytes of residents, rounded to align_bytes */
 
 /* Calls visit for each resident object until it returns false. The key is a copy; nothing is locked during visit. */

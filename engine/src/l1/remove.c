@@ -91,8 +91,8 @@ uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
 }
 
 /* The handle and the owner of a lease of an outside owner, or NEAP_NO_LEASE if the record is of none. */
-static neap__lease outside_lease(neap__l1 *l1, neap__shard *shard, const neap__lease_record *record,
-                                 neap__owner *owner, bool *staged) {
+static neap__lease outside_lease(neap__l1 *l1, neap__shard *shard, const neap__lease_record *record, neap__owner *owner,
+                                 bool *staged) {
   uint64_t word = atomic_load(&record->word);
   neap__lease lease = NEAP_NO_LEASE;
   if (!neap__lease_readers(word)) return lease;

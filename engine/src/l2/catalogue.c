@@ -294,15 +294,9 @@ uint32_t neap__catalogue_victims(neap__catalogue *c, uint64_t bytes, uint32_t ma
   }
 }
 
-uint32_t neap__catalogue_count(const neap__catalogue *c) {
-  return c->count;
-}
-uint64_t neap__catalogue_bytes(const neap__catalogue *c) {
-  return c->bytes;
-}
-uint64_t neap__catalogue_leaving(const neap__catalogue *c) {
-  return c->leaving;
-}
+uint32_t neap__catalogue_count(const neap__catalogue *c) { return c->count; }
+uint64_t neap__catalogue_bytes(const neap__catalogue *c) { return c->bytes; }
+uint64_t neap__catalogue_leaving(const neap__catalogue *c) { return c->leaving; }
 
 uint64_t neap__catalogue_tenant_bytes(const neap__catalogue *c, uint32_t tenant) {
   return tenant < NEAP_TENANTS_MAX ? c->tenant_bytes[tenant] : 0;

@@ -98,8 +98,7 @@ static int refuse_serde(const cJSON *config, neap_error *err) {
   const cJSON *serde = member(config, "serde");
   if (!serde || cJSON_IsNull(serde)) return 0;
   if (!cJSON_IsObject(serde)) {
-    return neap__fail(err, NEAP_EINVAL, "'serde' must be a dict, got %s",
-                      neap__json_show(serde, shown, sizeof shown));
+    return neap__fail(err, NEAP_EINVAL, "'serde' must be a dict, got %s", neap__json_show(serde, shown, sizeof shown));
   }
   const char *type = string_of(serde, "type");
   if (!type) return neap__fail(err, NEAP_EINVAL, "'serde' dict must include a 'type' field");

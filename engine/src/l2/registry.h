@@ -33,10 +33,10 @@ int neap__registry_locate(const char *plugin_dirs, const char *module_path, char
 /* One parsed `--l2-adapter`. Owned by the caller; neap__tier_config_free. */
 typedef struct neap__tier_config {
   const neap_adapter *adapter;
-  char *type;         /* as configured: "fs", "plugin", ... */
-  char *name;         /* the adapter's own name, e.g. "InMemoryL2Adapter" */
-  char *params_json;  /* checked against the adapter's schema, defaults filled in */
-  char *shown_json;   /* the whole configuration as given, secrets masked, for /config */
+  char *type;        /* as configured: "fs", "plugin", ... */
+  char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
+  char *params_json; /* checked against the adapter's schema, defaults filled in */
+  char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
   bool shared, persist_enabled;
   char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "noop" */
   double trigger_watermark, eviction_ratio;

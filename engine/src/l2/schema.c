@@ -250,8 +250,10 @@ int neap__schema_check(const char *schema_json, const char *params_json, const c
   rc = neap__schema_apply(schema, params, where, false, err);
   if (rc) goto out;
   char *text = cJSON_PrintUnformatted(params);
-  if (text) *out = text; /* cJSON allocates with malloc */
-  else rc = neap__fail(err, NEAP_ENOMEM, "out of memory");
+  if (text)
+    *out = text; /* cJSON allocates with malloc */
+  else
+    rc = neap__fail(err, NEAP_ENOMEM, "out of memory");
 out:
   cJSON_Delete(schema);
   cJSON_Delete(params);

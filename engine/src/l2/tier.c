@@ -236,9 +236,7 @@ static void settle(neap__flight *flight) {
   neap__tier_pump(tier);
 }
 
-static void digested(neap__job *job) {
-  settle((neap__flight *)((char *)job - offsetof(neap__flight, job)));
-}
+static void digested(neap__job *job) { settle((neap__flight *)((char *)job - offsetof(neap__flight, job))); }
 
 void neap__tier_arrived(neap__job *job) {
   neap__flight *flight = (neap__flight *)((char *)job - offsetof(neap__flight, job));
@@ -279,9 +277,7 @@ static void hand_over(neap__flight *flight) {
   }
 }
 
-static void prepared(neap__job *job) {
-  hand_over((neap__flight *)((char *)job - offsetof(neap__flight, job)));
-}
+static void prepared(neap__job *job) { hand_over((neap__flight *)((char *)job - offsetof(neap__flight, job))); }
 
 static void start(neap__tier *tier, neap__flight *flight) {
   queue_take(tier, flight);
@@ -544,9 +540,7 @@ uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant) {
   return bytes;
 }
 
-const neap__tier_config *neap__tier_config_of(neap__tier *tier) {
-  return tier->config;
-}
+const neap__tier_config *neap__tier_config_of(neap__tier *tier) { return tier->config; }
 
 bool neap__tier_can(neap__tier *tier, neap_op_kind kind) {
   switch (kind) {

@@ -37,8 +37,8 @@ neap__task *neap__task_new(neap_op_kind kind, uint32_t count);
 void neap__task_free(neap__task *task); /* from release, or instead of submit */
 
 typedef struct neap__tier_env {
-  neap__loop *loop;   /* the engine's */
-  neap__pool *pool;   /* for host->queue_work */
+  neap__loop *loop; /* the engine's */
+  neap__pool *pool; /* for host->queue_work */
   neap__names *names;
   neap_memory memory; /* offered to adapters that ask; bytes = 0: none */
   uint32_t index;     /* position on the command line */

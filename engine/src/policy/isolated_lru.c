@@ -31,13 +31,9 @@ static int isolated_create(const neap_policy_context *context, void **self, neap
   return neap__fail(err, NEAP_ENOMEM, "IsolatedLRU: no memory for %u slots", context->slots);
 }
 
-static void isolated_destroy(void *self) {
-  free(self);
-}
+static void isolated_destroy(void *self) { free(self); }
 
-static neap__list *own_list(isolated *s, uint32_t tenant) {
-  return &s->own[tenant % TENANT_BUCKETS];
-}
+static neap__list *own_list(isolated *s, uint32_t tenant) { return &s->own[tenant % TENANT_BUCKETS]; }
 
 static void leave(isolated *s, uint32_t i, neap__place place) {
   pair *node = &s->nodes[i];

@@ -31,9 +31,7 @@ static int lru_create(const neap_policy_context *context, void **self, neap_erro
   return 0;
 }
 
-static void lru_destroy(void *self) {
-  free(self);
-}
+static void lru_destroy(void *self) { free(self); }
 
 static void lru_take(lru *l, uint32_t i, neap__place place) {
   if (l->nodes[i].place == NEAP__LISTED) neap__list_unlink(&l->list, l->nodes, sizeof(lru_node), i);
@@ -49,21 +47,18 @@ static void lru_event(lru *l, const neap_event *ev) {
   uint32_t i = ev->slot + 1;
   lru_node *node = &l->nodes[i];
   switch (ev->type) {
-  case NEAP_EV_INSERT:
-    node->tenant = ev->tenant;
-    lru_put_newest(l, i);
-    break;
-  case NEAP_EV_HIT: /* a proposed slot stays out: the KEEP that follows puts it at the new end */
-    if (node->place == NEAP__LISTED) lru_put_newest(l, i);
-    break;
-  case NEAP_EV_REMOVE:
-    lru_take(l, i, NEAP__ABSENT);
-    break;
-  case NEAP_EV_KEEP: /* out of the way, or a pinned victim would be proposed for ever */
-    if (node->place != NEAP__ABSENT) lru_put_newest(l, i);
-    break;
-  default:
-    break;
+    case NEAP_EV_INSERT:
+      node->tenant = ev->tenant;
+      lru_put_newest(l, i);
+      break;
+    case NEAP_EV_HIT: /* a proposed slot stays out: the KEEP that follows puts it at the new end */
+      if (node->place == NEAP__LISTED) lru_put_newest(l, i);
+      break;
+    case NEAP_EV_REMOVE: lru_take(l, i, NEAP__ABSENT); break;
+    case NEAP_EV_KEEP: /* out of the way, or a pinned victim would be proposed for ever */
+      if (node->place != NEAP__ABSENT) lru_put_newest(l, i);
+      break;
+    default: break;
   }
 }
 

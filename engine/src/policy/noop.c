@@ -18,9 +18,7 @@ static uint32_t noop_victims(void *self, uint32_t scope, uint32_t *out, uint32_t
   return 0;
 }
 
-static void noop_destroy(void *self) {
-  (void)self;
-}
+static void noop_destroy(void *self) { (void)self; }
 
 const neap_policy neap__policy_noop = {
     .magic = NEAP_POLICY_MAGIC,

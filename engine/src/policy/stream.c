@@ -141,9 +141,7 @@ void neap__stream_close(neap__stream *stream) {
   free(stream);
 }
 
-const char *neap__stream_policy(neap__stream *stream) {
-  return stream->policy->name;
-}
+const char *neap__stream_policy(neap__stream *stream) { return stream->policy->name; }
 
 /* --- events --------------------------------------------------------------------------------------------------- */
 

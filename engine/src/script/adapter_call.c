@@ -147,9 +147,7 @@ static void settle_object(neap__lua_op *lo, int code) {
   lo->index++;
 }
 
-static uint32_t calls_of(const neap_op *op) {
-  return op->kind == NEAP_OP_LIST ? 1 : op->count;
-}
+static uint32_t calls_of(const neap_op *op) { return op->kind == NEAP_OP_LIST ? 1 : op->count; }
 
 static void settle_rest(neap__lua_op *lo, int code) {
   while (lo->index < calls_of(lo->op)) settle_object(lo, code);
@@ -200,9 +198,7 @@ static void push_sink(lua_State *L, neap__lua_op *lo) {
   lo->sink = s;
 }
 
-static bool overdue(const neap_op *op) {
-  return op->deadline_ns && neap__now_ns() >= op->deadline_ns;
-}
+static bool overdue(const neap_op *op) { return op->deadline_ns && neap__now_ns() >= op->deadline_ns; }
 
 static int op_next(lua_State *L, neap__coro *coro, const char **what) {
   neap__lua_op *lo = neap__coro_owner(coro);
@@ -359,9 +355,7 @@ static void hook_failed(neap__coro *coro, int code, const char *text) {
                      (int)strcspn(reason, "\n"), reason);
 }
 
-static void hook_finished(void *owner) {
-  neap__signal_set(&((hook_call *)owner)->ended);
-}
+static void hook_finished(void *owner) { neap__signal_set(&((hook_call *)owner)->ended); }
 
 static const neap__coro_calls hook_calls = {
     .next = hook_next, .returned = hook_returned, .failed = hook_failed, .finished = hook_finished};

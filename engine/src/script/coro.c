@@ -104,12 +104,8 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
   return 0;
 }
 
-int neap__coro_canceled(const neap__coro *coro) {
-  return coro->cancel_code;
-}
-void *neap__coro_owner(const neap__coro *coro) {
-  return coro->owner;
-}
+int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
+void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
 
 void neap__coro_cancel(neap__coro *coro, int code) {
   if (coro->cancel_code) return;
@@ -298,9 +294,7 @@ int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await) {
   return lua_yield(L, 1);
 }
 
-void neap__coro_wake(neap__await *await) {
-  queue(await->coro);
-}
+void neap__coro_wake(neap__await *await) { queue(await->coro); }
 
 int neap__l_sleep(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);

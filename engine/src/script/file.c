@@ -45,9 +45,7 @@ static void descriptor_drop(descriptor *d) {
   free(d);
 }
 
-static request *request_of(neap__await *await) {
-  return (request *)((char *)await - offsetof(request, await));
-}
+static request *request_of(neap__await *await) { return (request *)((char *)await - offsetof(request, await)); }
 
 static void request_release(neap__await *await) {
   request *r = request_of(await);
@@ -58,9 +56,7 @@ static void request_release(neap__await *await) {
 }
 
 /* libuv takes a request back only while it waits for a worker thread; otherwise this has no effect. */
-static void request_cancel(neap__await *await) {
-  uv_cancel((uv_req_t *)&request_of(await)->fs);
-}
+static void request_cancel(neap__await *await) { uv_cancel((uv_req_t *)&request_of(await)->fs); }
 
 static int push_failure(lua_State *L, const char *verb, const char *path, ssize_t code) {
   lua_pushnil(L);
@@ -69,9 +65,7 @@ static int push_failure(lua_State *L, const char *verb, const char *path, ssize_
   return 3;
 }
 
-static int push_failed(lua_State *L, const request *r) {
-  return push_failure(L, r->verb, r->fs.path, r->result);
-}
+static int push_failed(lua_State *L, const request *r) { return push_failure(L, r->verb, r->fs.path, r->result); }
 
 static int push_true(lua_State *L, neap__await *await) {
   request *r = request_of(await);
@@ -258,12 +252,8 @@ static int transfer(lua_State *L, bool write) {
   return request_wait(L, coro, r, move(r));
 }
 
-static int l_pread(lua_State *L) {
-  return transfer(L, false);
-}
-static int l_pwrite(lua_State *L) {
-  return transfer(L, true);
-}
+static int l_pread(lua_State *L) { return transfer(L, false); }
+static int l_pwrite(lua_State *L) { return transfer(L, true); }
 
 static int l_fsync(lua_State *L) {
   file *f = check_file(L);
@@ -336,24 +326,12 @@ static int with_path(lua_State *L, path_verb verb, const char *name, int (*push)
   return request_wait(L, coro, r, submit_path(r, verb, path, to, mode));
 }
 
-static int l_rename(lua_State *L) {
-  return with_path(L, RENAME, "rename", push_true);
-}
-static int l_unlink(lua_State *L) {
-  return with_path(L, UNLINK, "unlink", push_true);
-}
-static int l_mkdir(lua_State *L) {
-  return with_path(L, MKDIR, "mkdir", push_true);
-}
-static int l_rmdir(lua_State *L) {
-  return with_path(L, RMDIR, "rmdir", push_true);
-}
-static int l_readdir(lua_State *L) {
-  return with_path(L, READDIR, "readdir", push_entries);
-}
-static int l_stat(lua_State *L) {
-  return with_path(L, STAT, "stat", push_stat);
-}
+static int l_rename(lua_State *L) { return with_path(L, RENAME, "rename", push_true); }
+static int l_unlink(lua_State *L) { return with_path(L, UNLINK, "unlink", push_true); }
+static int l_mkdir(lua_State *L) { return with_path(L, MKDIR, "mkdir", push_true); }
+static int l_rmdir(lua_State *L) { return with_path(L, RMDIR, "rmdir", push_true); }
+static int l_readdir(lua_State *L) { return with_path(L, READDIR, "readdir", push_entries); }
+static int l_stat(lua_State *L) { return with_path(L, STAT, "stat", push_stat); }
 
 void neap__file_open(lua_State *L, neap__vm *vm) {
   static const luaL_Reg functions[] = {

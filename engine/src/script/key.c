@@ -21,9 +21,7 @@ void neap__key_push(lua_State *L, const neap_object_key *key) {
   lua_setmetatable(L, -2);
 }
 
-const neap_object_key *neap__key_check(lua_State *L, int arg) {
-  return luaL_checkudata(L, arg, TYPE);
-}
+const neap_object_key *neap__key_check(lua_State *L, int arg) { return luaL_checkudata(L, arg, TYPE); }
 
 static int push_text(lua_State *L, const neap_object_key *key, neap_key_form form) {
   char text[NEAP_KEY_TEXT_MAX];
@@ -71,9 +69,7 @@ static int l_equal(lua_State *L) {
   return 1;
 }
 
-static int l_tostring(lua_State *L) {
-  return push_text(L, neap__key_check(L, 1), NEAP_KEY_NATIVE);
-}
+static int l_tostring(lua_State *L) { return push_text(L, neap__key_check(L, 1), NEAP_KEY_NATIVE); }
 
 /* core.key(text [, 'file']) -> key, or nil for a text that is no key's. */
 static int l_key(lua_State *L) {

@@ -87,9 +87,7 @@ static neap__lua_class *class_new(probe *p) {
   return class;
 }
 
-static bool same(const char *a, const char *b) {
-  return a == b || (a && b && strcmp(a, b) == 0);
-}
+static bool same(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
 
 /* The members of a schema come in any order, for Lua's tables have none. */
 static bool same_schema(const char *a, const char *b) {

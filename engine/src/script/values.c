@@ -35,9 +35,7 @@ static void push_at(lua_State *L, const cJSON *node, int depth) {
   }
 }
 
-void neap__value_push(lua_State *L, const cJSON *node) {
-  push_at(L, node, 0);
-}
+void neap__value_push(lua_State *L, const cJSON *node) { push_at(L, node, 0); }
 
 /* Each value is attached to `parent` (under name, or as the next element) before its own members are taken. */
 static void take_at(lua_State *L, int index, cJSON *parent, const char *name, int depth);
@@ -94,6 +92,4 @@ static void take_at(lua_State *L, int index, cJSON *parent, const char *name, in
   }
 }
 
-void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) {
-  take_at(L, index, parent, name, 0);
-}
+void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) { take_at(L, index, parent, name, 0); }

@@ -117,13 +117,9 @@ int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg,
   return rc;
 }
 
-void neap__vm_invoke(lua_State *L, int args, int results) {
-  lua_call(L, args, results);
-}
+void neap__vm_invoke(lua_State *L, int args, int results) { lua_call(L, args, results); }
 
-neap__vm *neap__vm_of(lua_State *L) {
-  return lua_touserdata(L, lua_upvalueindex(1));
-}
+neap__vm *neap__vm_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
 void neap__vm_register(lua_State *L, neap__vm *vm, const luaL_Reg *functions) {
   for (; functions->name; functions++) {

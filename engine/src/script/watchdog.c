@@ -113,6 +113,4 @@ void neap__pulse_enter(neap__pulse *pulse, const char *what) {
   atomic_store_explicit(&pulse->entered_ns, neap__now_ns(), memory_order_release);
 }
 
-void neap__pulse_leave(neap__pulse *pulse) {
-  atomic_store_explicit(&pulse->entered_ns, 0, memory_order_release);
-}
+void neap__pulse_leave(neap__pulse *pulse) { atomic_store_explicit(&pulse->entered_ns, 0, memory_order_release); }

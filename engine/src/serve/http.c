@@ -73,8 +73,10 @@ static void dispatch(neap__http_call *call, const char *method) {
     routes[i].handle(call);
     return;
   }
-  if (known) neap__http_reply_detail(call, MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed");
-  else neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
+  if (known)
+    neap__http_reply_detail(call, MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed");
+  else
+    neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
 }
 
 /* --- one request ---------------------------------------------------------------------------------------------- */
@@ -101,8 +103,7 @@ static void append_body(neap__http_call *call, const char *data, size_t bytes) {
 }
 
 static enum MHD_Result send_answer(neap__http_call *call) {
-  struct MHD_Response *response =
-      MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
+  struct MHD_Response *response = MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
   if (!response) return MHD_NO;
   call->text = NULL;
   MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->content_type);

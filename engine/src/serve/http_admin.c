@@ -95,7 +95,7 @@ void neap__http_loglevel(neap__http_call *call) {
   int found = find_level(level);
   if (found < 0) {
     neap__http_reply_text(call, MHD_HTTP_BAD_REQUEST, "level '%s' is not valid; expected DEBUG, INFO, WARNING or ERROR",
-                     level);
+                          level);
     return;
   }
   neap__log_set_level((neap_log_level)found);

@@ -72,7 +72,7 @@ bool neap__http_body(neap__http_call *call, cJSON **out) {
     neap__http_complain(&complaints, "json_invalid", "JSON decode error", NULL, loc);
   } else if (!cJSON_IsObject(json)) {
     neap__http_complain(&complaints, "model_attributes_type", "Input should be a valid dictionary", json,
-                   neap__http_loc("body", NULL));
+                        neap__http_loc("body", NULL));
     cJSON_Delete(json);
   } else {
     *out = json;

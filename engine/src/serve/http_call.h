@@ -23,7 +23,7 @@ typedef struct neap__http_call {
   bool body_refused; /* larger than NEAP_HTTP_BODY_MAX, or no memory */
   bool waiting;
   void (*resume)(struct neap__http_call *call); /* runs once awake */
-  void *state;                             /* the waiting handler's */
+  void *state;                                  /* the waiting handler's */
   unsigned status;
   const char *content_type;
   char *text; /* the answer, NULL until there is one */

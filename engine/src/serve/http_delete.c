@@ -55,17 +55,20 @@ static bool read_hash(const char *hex, uint8_t hash[NEAP_HASH_BYTES]) {
 static const cJSON *key_member(neap__http_complaints *complaints, const cJSON *object, uint32_t i, const char *name,
                                bool text, bool required) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
-  bool ok = value ? (text ? cJSON_IsString(value) : cJSON_IsNumber(value) && value->valuedouble >= 0 &&
-                                                        value->valuedouble <= UINT32_MAX &&
-                                                        value->valuedouble == (double)(uint32_t)value->valuedouble)
+  bool ok = value ? (text ? cJSON_IsString(value)
+                          : cJSON_IsNumber(value) && value->valuedouble >= 0 && value->valuedouble <= UINT32_MAX &&
+                                value->valuedouble == (double)(uint32_t)value->valuedouble)
                   : !required;
   if (ok) return value;
   cJSON *loc = neap__http_loc("body", "keys");
   cJSON_AddItemToArray(loc, cJSON_CreateNumber(i));
   cJSON_AddItemToArray(loc, cJSON_CreateString(name));
-  if (!value) neap__http_complain(complaints, NEAP_HTTP_MISSING, object, loc);
-  else if (text) neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, loc);
-  else neap__http_complain(complaints, NEAP_HTTP_NO_UINT, value, loc);
+  if (!value)
+    neap__http_complain(complaints, NEAP_HTTP_MISSING, object, loc);
+  else if (text)
+    neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, loc);
+  else
+    neap__http_complain(complaints, NEAP_HTTP_NO_UINT, value, loc);
   return NULL;
 }
 
@@ -84,8 +87,10 @@ static bool read_key(neap__http_call *call, neap__http_complaints *complaints, c
   key->rank = (uint32_t)rank->valuedouble;
   key->group = group ? (uint32_t)group->valuedouble : 0;
   if (!read_hash(hash->valuestring, key->hash)) {
-    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "keys[%u]: chunk_hash_hex '%.80s' is not valid; expected 64 "
-                                                   "hexadecimal digits", i, hash->valuestring);
+    neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST,
+                            "keys[%u]: chunk_hash_hex '%.80s' is not valid; expected 64 "
+                            "hexadecimal digits",
+                            i, hash->valuestring);
     return false;
   }
   if (neap__model_check(key->model, strlen(key->model), &err) == 0 &&
@@ -100,8 +105,10 @@ static bool read_keys(neap__http_call *call, neap__http_complaints *complaints, 
   const cJSON *keys = cJSON_GetObjectItemCaseSensitive(d->body, "keys"), *object;
   if (!cJSON_IsArray(keys)) {
     cJSON *loc = neap__http_loc("body", "keys");
-    if (keys) neap__http_complain(complaints, NEAP_HTTP_NO_LIST, keys, loc);
-    else neap__http_complain(complaints, NEAP_HTTP_MISSING, d->body, loc);
+    if (keys)
+      neap__http_complain(complaints, NEAP_HTTP_NO_LIST, keys, loc);
+    else
+      neap__http_complain(complaints, NEAP_HTTP_MISSING, d->body, loc);
     return true;
   }
   int count = cJSON_GetArraySize(keys);
@@ -136,7 +143,7 @@ static bool read_deletion(neap__http_call *call, deletion *d, const char **adapt
   }
   if (!d->l1 && !d->l2)
     neap__http_complain(&complaints, "literal_error", "Input should be 'l2', 'l1' or 'all'", tier,
-                   neap__http_loc("body", "tier"));
+                        neap__http_loc("body", "tier"));
   if (force && !cJSON_IsBool(force))
     neap__http_complain(&complaints, NEAP_HTTP_NO_BOOL, force, neap__http_loc("body", "force"));
   if (name && !*adapter && !cJSON_IsNull(name))
@@ -183,8 +190,10 @@ static bool collect_l2(deletion *d) {
     neap__key *key = &d->l2_keys[d->l2_count];
     bool known = next_key(names, &d->keys[i], &space, key);
     while (known && !neap__names_primary(names, key->space)) known = next_key(names, &d->keys[i], &space, key);
-    if (known) d->l2_count++;
-    else d->skipped++;
+    if (known)
+      d->l2_count++;
+    else
+      d->skipped++;
   }
   d->deleted += d->l2_count;
   return d->l2_keys != NULL;

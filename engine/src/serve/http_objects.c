@@ -110,7 +110,7 @@ static void list_answer(neap__http_call *call) {
   const neap__tier_config *config = neap__tier_config_of(list->tier);
   if (list->result != 0) {
     neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "L2 adapter '%s' could not be listed: %s", config->type,
-                       neap_strerror(list->result));
+                            neap_strerror(list->result));
     free_listing(list);
     return;
   }
@@ -120,8 +120,10 @@ static void list_answer(neap__http_call *call) {
   cJSON_AddBoolToObject(json, "shared", config->shared);
   cJSON *entries = cJSON_AddArrayToObject(json, "entries");
   for (uint32_t i = 0; i < list->count && i < list->page; i++) add_entry(entries, &list->entries[i]);
-  if (list->count > list->page) cJSON_AddStringToObject(json, "next_page_token", list->entries[list->page - 1].name);
-  else cJSON_AddNullToObject(json, "next_page_token");
+  if (list->count > list->page)
+    cJSON_AddStringToObject(json, "next_page_token", list->entries[list->page - 1].name);
+  else
+    cJSON_AddNullToObject(json, "next_page_token");
   neap__http_reply_json(call, MHD_HTTP_OK, json);
   free_listing(list);
 }
@@ -203,8 +205,8 @@ void neap__http_objects_list(neap__http_call *call) {
   const neap__tier_config *config = neap__tier_config_of(tier);
   if (!neap__tier_can(tier, NEAP_OP_LIST)) {
     neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
-                       "L2 adapter '%s' does not support listing: %s does not implement list", config->type,
-                       config->name);
+                            "L2 adapter '%s' does not support listing: %s does not implement list", config->type,
+                            config->name);
     return;
   }
   listing *list = new_listing(call, tier, page, neap__http_query(call, "model_name"), after);

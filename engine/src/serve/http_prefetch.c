@@ -24,8 +24,10 @@ typedef struct prefetch_order {
 static const cJSON *require(neap__http_complaints *complaints, const cJSON *body, const char *name,
                             cJSON_bool (*is)(const cJSON *), const char *type, const char *msg) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(body, name);
-  if (!value) neap__http_complain(complaints, NEAP_HTTP_MISSING, body, neap__http_loc("body", name));
-  else if (!is(value)) neap__http_complain(complaints, type, msg, value, neap__http_loc("body", name));
+  if (!value)
+    neap__http_complain(complaints, NEAP_HTTP_MISSING, body, neap__http_loc("body", name));
+  else if (!is(value))
+    neap__http_complain(complaints, type, msg, value, neap__http_loc("body", name));
   return value && is(value) ? value : NULL;
 }
 
@@ -56,8 +58,7 @@ static const char *optional_text(neap__http_complaints *complaints, const cJSON 
                                  const char *fallback) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(body, name);
   if (cJSON_IsString(value)) return value->valuestring;
-  if (value)
-    neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, neap__http_loc("body", name));
+  if (value) neap__http_complain(complaints, NEAP_HTTP_NO_STRING, value, neap__http_loc("body", name));
   return fallback;
 }
 
@@ -126,8 +127,13 @@ static int start_fetch(neap__http *http, const prefetch_order *order, uint32_t s
     }
   }
   for (uint32_t row = 0; row < rows; row++) row_bytes[row] = neap__names_layout(engine->names, space)->bytes;
-  neap__fetch_request request = {.chunks = chunks, .rows = rows, .keys = keys, .row_bytes = row_bytes, .readers = 1,
-                                 .owner = {.kind = NEAP_OWNER_LOCAL}, .warm = true};
+  neap__fetch_request request = {.chunks = chunks,
+                                 .rows = rows,
+                                 .keys = keys,
+                                 .row_bytes = row_bytes,
+                                 .readers = 1,
+                                 .owner = {.kind = NEAP_OWNER_LOCAL},
+                                 .warm = true};
   memcpy(request.name, job->id, sizeof(job->id));
   rc = neap__fetch_start(engine->fetcher, &request, &job->fetch);
 out:
@@ -158,7 +164,8 @@ static void start_prefetch(neap__http_call *call, const prefetch_order *order) {
   if (!neap__server_find_space(http->config.server, order->model, order->world, &space)) {
     neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
                             "no layout registered for model_name='%s' world_size=%u; the model has not allocated KV "
-                            "cache on this node yet", order->model, order->world);
+                            "cache on this node yet",
+                            order->model, order->world);
     return;
   }
   if (job.chunks == 0) {

@@ -95,7 +95,7 @@ void neap__http_quota_put(neap__http_call *call) {
   if (find_tenant(call, &tenant) == NEAP_EINVAL || !read_limit(call, &limit_gb)) return;
   if (neap__names_tenant(engine->names, salt, strlen(salt), &tenant) != 0) {
     neap__http_reply_error(call, MHD_HTTP_SERVICE_UNAVAILABLE, "the server knows %u tenants and can know no more",
-                      NEAP_TENANTS_MAX);
+                           NEAP_TENANTS_MAX);
     return;
   }
   neap__quota_set(engine->evictor, tenant, limit_gb);

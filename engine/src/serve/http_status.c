@@ -173,8 +173,8 @@ static void add_absent_parts(cJSON *json, const neap__http_config *config) {
   cJSON_AddStringToObject(json, "p2p_state", "unregistered");
   cJSON_AddNumberToObject(json, "p2p_peer_count", 0);
   cJSON_AddArrayToObject(json, "p2p_peers");
-  static const char *const zero[] = {"incarnation", "log_depth", "next_seq", "lost_markers", "unbound_stores",
-                                     "subscribers"};
+  static const char *const zero[] = {"incarnation",  "log_depth",      "next_seq",
+                                     "lost_markers", "unbound_stores", "subscribers"};
   cJSON *events = cJSON_AddObjectToObject(json, "kv_events");
   cJSON_AddBoolToObject(events, "enabled", false);
   neap__http_json_u64(events, "log_capacity", config->kv_event_log_size);

@@ -131,8 +131,12 @@ static int instance_add(neap__instances *all, const neap__instance *like, uint64
 
 static void adopt(neap__instances *all, uint32_t index, uint64_t now_ns) {
   record *r = &all->annex->records[index];
-  neap__instance like = {.entry.id = r->id, .space = r->space, .world_size = r->world_size, .record = index,
-                         .block_size = (uint32_t)NEAP_MIN(r->block_size, UINT32_MAX), .one_plane = r->one_plane != 0,
+  neap__instance like = {.entry.id = r->id,
+                         .space = r->space,
+                         .world_size = r->world_size,
+                         .record = index,
+                         .block_size = (uint32_t)NEAP_MIN(r->block_size, UINT32_MAX),
+                         .one_plane = r->one_plane != 0,
                          .pinged = r->pinged != 0};
   neap__instance *instance;
   if (r->space < neap__names_spaces(all->names) && r->world_size >= 1 && r->world_size <= NEAP_WORLD_MAX &&
@@ -190,8 +194,8 @@ static int registration_layout(const neap__registration *reg, uint32_t chunk_tok
 
 static void told_forget(neap__instances *all, uint64_t id);
 
-int neap__instances_register(neap__instances *all, const neap__registration *reg, uint64_t now_ns,
-                             neap__instance **out, bool *same, neap_error *err) {
+int neap__instances_register(neap__instances *all, const neap__registration *reg, uint64_t now_ns, neap__instance **out,
+                             bool *same, neap_error *err) {
   neap__layout layout;
   int code = registration_layout(reg, all->chunk_tokens, &layout, err);
   if (code) return code;
@@ -204,8 +208,11 @@ int neap__instances_register(neap__instances *all, const neap__registration *reg
             neap__layout_equal(&layout, neap__names_layout(all->names, known->space));
     return NEAP_EEXIST;
   }
-  neap__instance like = {.entry.id = reg->instance_id, .world_size = reg->world_size, .record = record_free(all),
-                         .block_size = (uint32_t)NEAP_MIN(reg->block_size, UINT32_MAX), .one_plane = reg->one_plane};
+  neap__instance like = {.entry.id = reg->instance_id,
+                         .world_size = reg->world_size,
+                         .record = record_free(all),
+                         .block_size = (uint32_t)NEAP_MIN(reg->block_size, UINT32_MAX),
+                         .one_plane = reg->one_plane};
   if (like.record == NEAP_INSTANCES_MAX)
     return neap__fail(err, NEAP_ELIMIT, "%u instances are registered already", NEAP_INSTANCES_MAX);
   code = neap__names_space(all->names, reg->model.at, reg->model.bytes, &layout, &like.space);
@@ -296,8 +303,10 @@ void neap__instances_each(neap__instances *all, void (*visit)(void *ctx, const n
   pthread_mutex_lock(&all->lock);
   for (neap__entry *e = all->table.oldest; e; e = e->newer) {
     const neap__instance *instance = (const neap__instance *)e;
-    visit(ctx, &(neap__instance_info){.instance_id = e->id, .model = neap__names_model(all->names, instance->space),
-                                      .world_size = instance->world_size, .block_size = instance->block_size,
+    visit(ctx, &(neap__instance_info){.instance_id = e->id,
+                                      .model = neap__names_model(all->names, instance->space),
+                                      .world_size = instance->world_size,
+                                      .block_size = instance->block_size,
                                       .one_plane = instance->one_plane});
   }
   pthread_mutex_unlock(&all->lock);

@@ -26,7 +26,7 @@ typedef struct neap__instance {
   uint32_t space, world_size, block_size, record;
   bool one_plane, pinged;
   uint64_t seen_ns;
-  uint64_t slot_bytes;   /* of one object */
+  uint64_t slot_bytes;                     /* of one object */
   uint8_t slot_tail[NEAP_SLOT_TAIL_BYTES]; /* msgpack of a slot behind its offset: the same for every slot */
   uint32_t slot_tail_bytes;
 } neap__instance;

@@ -60,9 +60,12 @@ static void print_real(FILE *out, const char *name, const char *labels, const ch
 /* A label value: backslash, quote and line feed are escaped. */
 static void print_label(FILE *out, const char *text) {
   for (; *text; text++) {
-    if (*text == '\n') fputs("\\n", out);
-    else if (*text == '"' || *text == '\\') fprintf(out, "\\%c", *text);
-    else fputc(*text, out);
+    if (*text == '\n')
+      fputs("\\n", out);
+    else if (*text == '"' || *text == '\\')
+      fprintf(out, "\\%c", *text);
+    else
+      fputc(*text, out);
   }
 }
 
@@ -80,8 +83,7 @@ static void print_lookups(FILE *out, const neap__server_stats *s) {
        s->lookup_hit_l2_tokens},
       {"lmcache_mp_lookup_hit_l1_keys_total", NULL, "Hit objects that L1 held.", s->lookup_hit_l1_keys},
       {"lmcache_mp_lookup_hit_l2_keys_total", NULL, "Hit objects loaded from L2.", s->lookup_hit_l2_keys},
-      {"lmcache_mp_lookup_early_exit_requests_total", NULL, "Lookups that ended before a probe.",
-       s->lookup_early_exit},
+      {"lmcache_mp_lookup_early_exit_requests_total", NULL, "Lookups that ended before a probe.", s->lookup_early_exit},
   };
   print_integers(out, "counter", counters, NEAP_ARRAY_LEN(counters));
 }
@@ -129,8 +131,7 @@ static void print_store(FILE *out, const neap__storer_stats *s) {
       {"neap_store_failed_objects_total", NULL, "Objects that an L2 store failed to keep.", s->failed_objects},
       {"neap_store_refused_objects_total", NULL, "Objects kept in L1 only, the store queue being full.",
        s->refused_objects},
-      {"neap_store_refused_bytes_total", NULL, "Bytes kept in L1 only, the store queue being full.",
-       s->refused_bytes},
+      {"neap_store_refused_bytes_total", NULL, "Bytes kept in L1 only, the store queue being full.", s->refused_bytes},
   };
   const metric gauges[] = {
       {"neap_store_pending_bytes", NULL, "Bytes held for stores that wait or run.", s->pending_bytes},
@@ -205,7 +206,7 @@ typedef struct tier_metric {
 } tier_metric;
 
 #define TIER_METRIC(name, type, member, help) \
-  {name, type, help, offsetof(neap__tier_stats, member), sizeof(((neap__tier_stats *)0)->member)}
+  { name, type, help, offsetof(neap__tier_stats, member), sizeof(((neap__tier_stats *)0)->member) }
 
 static const tier_metric tier_metrics[] = {
     TIER_METRIC("lmcache_mp_num_inflight_l2_stores", "gauge", in_flight_stores, "Stores under way."),
@@ -232,9 +233,12 @@ static uint64_t tier_value(const neap__tier_stats *stats, const tier_metric *m) 
   uint64_t wide = 0;
   uint32_t narrow = 0;
   bool flag = false;
-  if (m->bytes == sizeof(wide)) memcpy(&wide, at, sizeof(wide));
-  else if (m->bytes == sizeof(narrow)) memcpy(&narrow, at, sizeof(narrow)), wide = narrow;
-  else memcpy(&flag, at, sizeof(flag)), wide = flag;
+  if (m->bytes == sizeof(wide))
+    memcpy(&wide, at, sizeof(wide));
+  else if (m->bytes == sizeof(narrow))
+    memcpy(&narrow, at, sizeof(narrow)), wide = narrow;
+  else
+    memcpy(&flag, at, sizeof(flag)), wide = flag;
   return wide;
 }
 
@@ -279,8 +283,7 @@ static void print_server(FILE *out, const neap__server_stats *s) {
   const metric counters[] = {
       {"neap_requests_total", NULL, "Requests of workers and schedulers.", s->requests},
       {"neap_refused_requests_total", NULL, "Requests that are known but cannot be served.", s->refused},
-      {"neap_bad_messages_total", NULL, "Messages that could not be decoded, or of an unknown kind.",
-       s->bad_messages},
+      {"neap_bad_messages_total", NULL, "Messages that could not be decoded, or of an unknown kind.", s->bad_messages},
       {"neap_pings_refused_total", NULL, "Pings of workers that are not registered.", s->pings_refused},
       {"neap_stores_total", NULL, "Stores that workers committed.", s->stores},
       {"neap_stored_tokens_total", NULL, "Tokens that workers stored.", s->stored_tokens},
@@ -309,8 +312,10 @@ static bool read_proc_stat(double *cpu_s, double *start_s, double *virtual_bytes
   unsigned long user, system, size;
   unsigned long long start;
   long pages;
-  if (!after_name || sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d "
-                                        "%*d %llu %lu %ld", &user, &system, &start, &size, &pages) != 5)
+  if (!after_name || sscanf(after_name,
+                            ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d "
+                            "%*d %llu %lu %ld",
+                            &user, &system, &start, &size, &pages) != 5)
     return false;
   double tick = (double)sysconf(_SC_CLK_TCK);
   *cpu_s = (double)(user + system) / tick;

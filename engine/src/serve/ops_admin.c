@@ -18,8 +18,8 @@ int neap__op_register(neap__server *server, neap__call *call, neap_error *err) {
   unsigned long long id = (unsigned long long)reg.instance_id;
   if (code == 0) {
     NEAP_LOG_INFO("Using shm non-GPU transfer strategy");
-    NEAP_LOG_INFO("Registered non-GPU context for instance %llu (model=%.*s, world_size=%u)", id,
-                  (int)reg.model.bytes, reg.model.at, reg.world_size);
+    NEAP_LOG_INFO("Registered non-GPU context for instance %llu (model=%.*s, world_size=%u)", id, (int)reg.model.bytes,
+                  reg.model.at, reg.world_size);
   } else if (same) {
     NEAP_LOG_INFO("Instance %llu already registered (non-GPU); refreshing liveness", id);
   } else {

@@ -46,9 +46,14 @@ static uint32_t l1_prefix(neap__server *server, const neap__key *keys, uint32_t 
 static int start_fetch(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
                        neap_error *err) {
   neap__fetch_request request = {
-      .chunks = chunks, .rows = session->rows, .keys = server->batch.keys, .row_bytes = server->batch.bytes,
+      .chunks = chunks,
+      .rows = session->rows,
+      .keys = server->batch.keys,
+      .row_bytes = server->batch.bytes,
       .owner = {.kind = NEAP_OWNER_REQUEST, .request = (uint32_t)session->entry.id, .id = session->entry.id},
-      .readers = session->readers, .done = neap__bell_ring, .ctx = server->bell};
+      .readers = session->readers,
+      .done = neap__bell_ring,
+      .ctx = server->bell};
   uint32_t hit;
   memcpy(request.name, key->request_id.at, NEAP_MIN(key->request_id.bytes, sizeof(request.name) - 1));
   atomic_fetch_add(&server->bell->users, 1);
@@ -186,8 +191,10 @@ uint64_t neap__waiters_serve(neap__server *server) {
     neap__waiter *waiter = &server->waiters[i];
     neap__writer_reset(&server->out);
     neap__entry *entry = neap__table_find(&server->sessions.requests, waiter->session, 0);
-    if (write_result(server, (neap__session *)entry) || waiter->deadline_ns <= server->now_ns) waiter_reply(server, i);
-    else next_ns = NEAP_MIN(next_ns, waiter->deadline_ns);
+    if (write_result(server, (neap__session *)entry) || waiter->deadline_ns <= server->now_ns)
+      waiter_reply(server, i);
+    else
+      next_ns = NEAP_MIN(next_ns, waiter->deadline_ns);
   }
   return next_ns;
 }

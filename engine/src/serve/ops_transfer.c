@@ -70,8 +70,10 @@ static int pair_keys(neap__server *server, pair *p, direction dir, uint32_t firs
     key->tenant = tenant;
     server->batch.bytes[i] = p->instance->slot_bytes;
   }
-  p->owner = (neap__owner){.kind = NEAP_OWNER_TRANSFER, .request = (uint32_t)neap__request_hash(p->key.request_id),
-                           .id = p->instance->entry.id, .tag = pair_tag(p, dir, &server->batch.keys[p->count - 1])};
+  p->owner = (neap__owner){.kind = NEAP_OWNER_TRANSFER,
+                           .request = (uint32_t)neap__request_hash(p->key.request_id),
+                           .id = p->instance->entry.id,
+                           .tag = pair_tag(p, dir, &server->batch.keys[p->count - 1])};
   if (!p->session) return 0;
   p->session->model = neap__names_model(server->engine->names, p->instance->space);
   p->session->world_size = p->key.world_size;
@@ -184,8 +186,10 @@ int neap__op_commit_store(neap__server *server, neap__call *call, neap_error *er
   if (transfer) neap__transfer_end(&server->sessions, transfer);
   if (pickled && !server->warned_pickle) {
     server->warned_pickle = true;
-    NEAP_LOG_WARN("a worker sends pickled data instead of using shared memory %s, nothing of it is stored; "
-                  "does it run on this host, under this user and with the same /dev/shm?", server->memory.shm_name);
+    NEAP_LOG_WARN(
+        "a worker sends pickled data instead of using shared memory %s, nothing of it is stored; "
+        "does it run on this host, under this user and with the same /dev/shm?",
+        server->memory.shm_name);
   }
   if (pickled) stored = 0;
   neap__write_bool(&server->out, stored > 0);

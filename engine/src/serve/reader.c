@@ -75,25 +75,40 @@ static int read_long(neap__reader *r, uint8_t head, neap__value *value) {
   uint64_t n = 0;
   switch (head) {
     case 0xc0: value->kind = NEAP_KIND_NIL; return 0;
-    case 0xc2: case 0xc3:
+    case 0xc2:
+    case 0xc3:
       value->kind = NEAP_KIND_BOOL;
       value->number = head & 1;
       return 0;
-    case 0xc4: case 0xc5: case 0xc6:
-      return take_number(r, 1u << (head - 0xc4), &n) ? NEAP_EINVAL : take_text(r, value, NEAP_KIND_BIN, n);
-    case 0xc7: case 0xc8: case 0xc9:
-      return take_number(r, 1u << (head - 0xc7), &n) ? NEAP_EINVAL : take_ext(r, value, n);
-    case 0xca: case 0xcb: return take_float(r, value, 4u << (head - 0xca));
-    case 0xcc: case 0xcd: case 0xce: case 0xcf:
-      value->kind = NEAP_KIND_UINT;
-      return take_number(r, 1u << (head - 0xcc), &value->number);
-    case 0xd0: case 0xd1: case 0xd2: case 0xd3: return take_signed(r, value, 1u << (head - 0xd0));
-    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: return take_ext(r, value, 1u << (head - 0xd4));
-    case 0xd9: case 0xda: case 0xdb:
-      return take_number(r, 1u << (head - 0xd9), &n) ? NEAP_EINVAL : take_text(r, value, NEAP_KIND_STR, n);
-    case 0xdc: case 0xdd:
+    case 0xc4:
+    case 0xc5:
+    case 0xc6: return take_number(r, 1u << (head - 0xc4), &n) ? NEAP_EINVAL : take_text(r, value, NEAP_KIND_BIN, n);
+    case 0xc7:
+    case 0xc8:
+    case 0xc9: return take_number(r, 1u << (head - 0xc7), &n) ? NEAP_EINVAL : take_ext(r, value, n);
+    case 0xca:
+    case 0xcb: return take_float(r, value, 4u << (head - 0xca));
+    case 0xcc:
+    case 0xcd:
+    case 0xce:
+    case 0xcf: value->kind = NEAP_KIND_UINT; return take_number(r, 1u << (head - 0xcc), &value->number);
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3: return take_signed(r, value, 1u << (head - 0xd0));
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xd7:
+    case 0xd8: return take_ext(r, value, 1u << (head - 0xd4));
+    case 0xd9:
+    case 0xda:
+    case 0xdb: return take_number(r, 1u << (head - 0xd9), &n) ? NEAP_EINVAL : take_text(r, value, NEAP_KIND_STR, n);
+    case 0xdc:
+    case 0xdd:
       return take_number(r, 2u << (head - 0xdc), &n) ? NEAP_EINVAL : take_container(r, value, NEAP_KIND_ARRAY, n);
-    case 0xde: case 0xdf:
+    case 0xde:
+    case 0xdf:
       return take_number(r, 2u << (head - 0xde), &n) ? NEAP_EINVAL : take_container(r, value, NEAP_KIND_MAP, n);
     default: return NEAP_EINVAL; /* 0xc1 is never used */
   }
@@ -164,9 +179,12 @@ int neap__read_tokens(neap__reader *r, neap__token_list *out) {
   for (uint64_t left = value.number; left > 0; left--) {
     if (r->at >= r->end) return NEAP_EINVAL;
     uint8_t head = *r->at;
-    if (head < 0x80) r->at += 1;
-    else if (head == 0xcd && r->end - r->at >= 3) r->at += 3;
-    else if (head == 0xce && r->end - r->at >= 5) r->at += 5;
+    if (head < 0x80)
+      r->at += 1;
+    else if (head == 0xcd && r->end - r->at >= 3)
+      r->at += 3;
+    else if (head == 0xce && r->end - r->at >= 5)
+      r->at += 5;
     else {
       uint64_t token;
       if (neap__read_uint(r, UINT32_MAX, &token)) return NEAP_EINVAL;

@@ -19,14 +19,14 @@ typedef struct neap__text {
 
 typedef enum neap__kind {
   NEAP_KIND_NIL,
-  NEAP_KIND_BOOL,   /* number is 0 or 1 */
-  NEAP_KIND_UINT,   /* number; any encoding of a value >= 0 */
+  NEAP_KIND_BOOL, /* number is 0 or 1 */
+  NEAP_KIND_UINT, /* number; any encoding of a value >= 0 */
   NEAP_KIND_NEGATIVE,
-  NEAP_KIND_FLOAT,  /* real */
-  NEAP_KIND_STR,    /* text */
-  NEAP_KIND_BIN,    /* text */
-  NEAP_KIND_ARRAY,  /* number of elements, which follow */
-  NEAP_KIND_MAP,    /* number of pairs, which follow */
+  NEAP_KIND_FLOAT, /* real */
+  NEAP_KIND_STR,   /* text */
+  NEAP_KIND_BIN,   /* text */
+  NEAP_KIND_ARRAY, /* number of elements, which follow */
+  NEAP_KIND_MAP,   /* number of pairs, which follow */
   NEAP_KIND_EXT,
 } neap__kind;
 

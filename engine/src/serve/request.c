@@ -30,7 +30,8 @@ static int read_u64(neap__reader *r, void *to, neap_error *err) {
 static int read_u63_or_nil(neap__reader *r, void *to, neap_error *err) {
   neap__value value;
   if (neap__read_value(r, &value)) return neap__fail(err, NEAP_EINVAL, "is cut short");
-  if (value.kind == NEAP_KIND_NIL) value.number = 0;
+  if (value.kind == NEAP_KIND_NIL)
+    value.number = 0;
   else if (value.kind != NEAP_KIND_UINT || value.number > INT64_MAX)
     return neap__fail(err, NEAP_EINVAL, "expected nil or an int in 0 .. 2^63-1");
   memcpy(to, &value.number, sizeof(value.number));
@@ -65,7 +66,8 @@ static int read_readers(neap__reader *r, void *to, neap_error *err) {
 static int read_worker(neap__reader *r, void *to, neap_error *err) {
   neap__value value;
   if (neap__read_value(r, &value)) return neap__fail(err, NEAP_EINVAL, "is cut short");
-  if (value.kind == NEAP_KIND_NIL) value.number = UINT32_MAX;
+  if (value.kind == NEAP_KIND_NIL)
+    value.number = UINT32_MAX;
   else if (value.kind != NEAP_KIND_UINT || value.number >= NEAP_WORLD_MAX)
     return neap__fail(err, NEAP_EINVAL, "expected nil or an int below the world size");
   *(uint32_t *)to = (uint32_t)value.number;
@@ -103,13 +105,19 @@ static int skip_any(neap__reader *r, void *to, neap_error *err) {
   return neap__read_skip(r) ? neap__fail(err, NEAP_EINVAL, "is cut short") : 0;
 }
 
-#define KEY(name, member, read, required) {name, read, offsetof(neap__ipc_key, member), required}
+#define KEY(name, member, read, required) \
+  { name, read, offsetof(neap__ipc_key, member), required }
 static const field key_fields[] = {
-    KEY("model_name", model, read_text, true),        KEY("world_size", world_size, read_world, true),
-    KEY("worker_id", worker_id, read_worker, true),   KEY("token_ids", tokens, read_tokens, true),
-    KEY("start", start, read_u63, true),              KEY("end", end, read_u63, true),
-    KEY("request_id", request_id, read_text, true),   KEY("cache_salt", salt, read_text, false),
-    KEY("request_configs", model, skip_any, false), KEY("num_kv_readers", readers, read_readers, false),
+    KEY("model_name", model, read_text, true),
+    KEY("world_size", world_size, read_world, true),
+    KEY("worker_id", worker_id, read_worker, true),
+    KEY("token_ids", tokens, read_tokens, true),
+    KEY("start", start, read_u63, true),
+    KEY("end", end, read_u63, true),
+    KEY("request_id", request_id, read_text, true),
+    KEY("cache_salt", salt, read_text, false),
+    KEY("request_configs", model, skip_any, false),
+    KEY("num_kv_readers", readers, read_readers, false),
 };
 #undef KEY
 
@@ -129,12 +137,17 @@ int neap__ipc_key_read(neap__reader frame, neap__ipc_key *key, neap_error *err) 
   return 0;
 }
 
-#define REG(name, member, read, required) {name, read, offsetof(neap__registration, member), required}
+#define REG(name, member, read, required) \
+  { name, read, offsetof(neap__registration, member), required }
 static const field registration_fields[] = {
-    REG("instance_id", instance_id, read_u64, true), REG("model_name", model, read_text, true),
-    REG("world_size", world_size, read_world, true), REG("block_size", block_size, read_u63, true),
-    REG("num_layers", layers, read_u63, true),       REG("hidden_dim_size", hidden, read_u63, true),
-    REG("dtype_str", dtype, read_text, true),        REG("use_mla", one_plane, read_bool, true),
+    REG("instance_id", instance_id, read_u64, true),
+    REG("model_name", model, read_text, true),
+    REG("world_size", world_size, read_world, true),
+    REG("block_size", block_size, read_u63, true),
+    REG("num_layers", layers, read_u63, true),
+    REG("hidden_dim_size", hidden, read_u63, true),
+    REG("dtype_str", dtype, read_text, true),
+    REG("use_mla", one_plane, read_bool, true),
     REG("num_physical_slots", slots, read_u63_or_nil, false),
 };
 #undef REG

@@ -14,10 +14,10 @@
 
 #include "serve/wire.h"
 
-#define PEER_QUEUE_MAX 16384   /* messages of one peer, each way */
+#define PEER_QUEUE_MAX 16384                 /* messages of one peer, each way */
 #define MESSAGE_BYTES_MAX ((int64_t)1 << 30) /* libzmq drops a peer that sends more */
 #define KNOCK_ENDPOINT "inproc://neap-wire"
-#define LINGER_MS 200          /* last replies of a closing server */
+#define LINGER_MS 200 /* last replies of a closing server */
 
 int neap__batch_reserve(neap__batch *batch, uint32_t count) {
   if (count <= batch->cap) return 0;
@@ -111,8 +111,7 @@ static int adopt_lease(neap__server *server, const kept_lease *kept) {
       return 0;
     }
     neap__transfer *transfer = neap__transfer_find(&server->sessions, kept->owner.id, kept->owner.tag);
-    if (!transfer)
-      transfer = neap__transfer_add(&server->sessions, kept->owner.id, kept->owner.tag, server->now_ns);
+    if (!transfer) transfer = neap__transfer_add(&server->sessions, kept->owner.id, kept->owner.tag, server->now_ns);
     if (transfer) holds = &transfer->holds;
   } else {
     neap__session *session = neap__session_get_hash(&server->sessions, kept->owner.id, server->now_ns);
@@ -160,9 +159,10 @@ static int resolve(const char *host, char *text, size_t cap, bool *ipv6, neap_er
 }
 
 static int set_options(void *socket, bool ipv6) {
-  const struct { int name, value; } options[] = {
-      {ZMQ_ROUTER_MANDATORY, 1}, {ZMQ_LINGER, 0}, {ZMQ_RCVHWM, PEER_QUEUE_MAX}, {ZMQ_SNDHWM, PEER_QUEUE_MAX},
-      {ZMQ_IPV6, ipv6}, {ZMQ_RCVTIMEO, (int)NEAP_CHORES_MS}};
+  const struct {
+    int name, value;
+  } options[] = {{ZMQ_ROUTER_MANDATORY, 1},    {ZMQ_LINGER, 0},  {ZMQ_RCVHWM, PEER_QUEUE_MAX},
+                 {ZMQ_SNDHWM, PEER_QUEUE_MAX}, {ZMQ_IPV6, ipv6}, {ZMQ_RCVTIMEO, (int)NEAP_CHORES_MS}};
   for (uint32_t i = 0; i < NEAP_ARRAY_LEN(options); i++)
     if (zmq_setsockopt(socket, options[i].name, &options[i].value, sizeof(int))) return -1;
   int64_t bytes_max = MESSAGE_BYTES_MAX;

@@ -12,9 +12,9 @@ typedef struct neap__server neap__server;
 
 typedef struct neap__server_config {
   neap__engine *engine;
-  const char *host; /* "localhost", "127.0.0.1", "0.0.0.0", ... */
-  uint32_t port;    /* 0: any free one, see neap__server_port */
-  double reap_timeout_s;       /* 0 = never */
+  const char *host;      /* "localhost", "127.0.0.1", "0.0.0.0", ... */
+  uint32_t port;         /* 0: any free one, see neap__server_port */
+  double reap_timeout_s; /* 0 = never */
   double registration_grace_s;
   double session_ttl_s;
 } neap__server_config;

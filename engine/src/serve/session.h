@@ -20,15 +20,15 @@ typedef struct neap__session {
   neap__prompt prompt;
   size_t prompt_bytes; /* of prompt, as counted in the sum */
   neap__holds holds;
-  neap__fetch *fetch;  /* of the lookup, until its result is collected */
-  const char *model;   /* of the last key; interned, NULL before the first */
+  neap__fetch *fetch; /* of the lookup, until its result is collected */
+  const char *model;  /* of the last key; interned, NULL before the first */
   uint32_t world_size, tenant;
   uint32_t chunks;     /* whole chunks of the last token list */
   uint32_t hit_chunks; /* result of the lookup */
   uint32_t l1_chunks;  /* how much of the prefix L1 had by itself */
   uint32_t rows, readers;
-  bool undelivered;    /* a result waits for the status query */
-  bool adopted;        /* holds leases of an earlier process */
+  bool undelivered; /* a result waits for the status query */
+  bool adopted;     /* holds leases of an earlier process */
 } neap__session;
 
 typedef struct neap__transfer {

@@ -44,23 +44,31 @@ neap__entry *neap__table_find(const neap__table *table, uint64_t id, uint64_t ta
 static void link_newest(neap__table *table, neap__entry *entry) {
   entry->older = table->newest;
   entry->newer = NULL;
-  if (table->newest) table->newest->newer = entry;
-  else table->oldest = entry;
+  if (table->newest)
+    table->newest->newer = entry;
+  else
+    table->oldest = entry;
   table->newest = entry;
 }
 
 static void unlink_order(neap__table *table, neap__entry *entry) {
-  if (entry->older) entry->older->newer = entry->newer;
-  else table->oldest = entry->newer;
-  if (entry->newer) entry->newer->older = entry->older;
-  else table->newest = entry->older;
+  if (entry->older)
+    entry->older->newer = entry->newer;
+  else
+    table->oldest = entry->newer;
+  if (entry->newer)
+    entry->newer->older = entry->older;
+  else
+    table->newest = entry->older;
 }
 
 neap__entry *neap__table_add(neap__table *table, uint64_t id, uint64_t tag, uint64_t now_ns) {
   if (table->count >= table->max) return NULL;
   neap__entry *entry = table->spare;
-  if (entry) table->spare = entry->next_in_bucket;
-  else entry = calloc(1, table->entry_bytes);
+  if (entry)
+    table->spare = entry->next_in_bucket;
+  else
+    entry = calloc(1, table->entry_bytes);
   if (!entry) return NULL;
   neap__entry **bucket = bucket_of(table, id, tag);
   entry->id = id;

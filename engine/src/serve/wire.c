@@ -155,8 +155,10 @@ int neap__arg_text(neap__call *call, uint32_t i, neap__text *out, neap_error *er
 int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, neap__prompt **out,
                       neap_error *err) {
   int code;
-  if (session) code = neap__session_prompt(&server->sessions, session, &key->tokens, server->chunk_tokens);
-  else code = neap__prompt_read(&server->prompt, &key->tokens, server->chunk_tokens);
+  if (session)
+    code = neap__session_prompt(&server->sessions, session, &key->tokens, server->chunk_tokens);
+  else
+    code = neap__prompt_read(&server->prompt, &key->tokens, server->chunk_tokens);
   *out = session ? &session->prompt : &server->prompt;
   return code ? neap__fail(err, code, "token_ids: no memory for %u tokens", key->tokens.count) : 0;
 }
@@ -193,13 +195,15 @@ static void log_unknown(neap__server *server, zmq_msg_t *frame) {
   server->logged_ops[server->logged_count++] = hash;
   neap__reader r = frame_reader(frame);
   neap__value value;
-  if (neap__read_value(&r, &value)) NEAP_LOG_WARN("Invalid ZMQ operation identifier of %zu bytes", bytes);
+  if (neap__read_value(&r, &value))
+    NEAP_LOG_WARN("Invalid ZMQ operation identifier of %zu bytes", bytes);
   else if (value.kind == NEAP_KIND_UINT)
     NEAP_LOG_WARN("No handler registered for operation %llu; it is not answered", (unsigned long long)value.number);
   else if (value.kind == NEAP_KIND_STR)
-    NEAP_LOG_WARN("No handler registered for operation %.*s; it is not answered",
-                  (int)NEAP_MIN(value.text.bytes, 64u), value.text.at);
-  else NEAP_LOG_WARN("Invalid ZMQ operation identifier: neither int nor str");
+    NEAP_LOG_WARN("No handler registered for operation %.*s; it is not answered", (int)NEAP_MIN(value.text.bytes, 64u),
+                  value.text.at);
+  else
+    NEAP_LOG_WARN("Invalid ZMQ operation identifier: neither int nor str");
 }
 
 /* Serves the call, or says why not. */

@@ -41,11 +41,12 @@ typedef struct neap__waiter {
 } neap__waiter;
 
 /* Counters that other threads read: one writer, no lock. */
-#define NEAP_COUNTERS(XX)                                                                                    \
-  XX(requests) XX(refused) XX(bad_messages) XX(lookups) XX(lookup_requested_tokens) XX(lookup_hit_tokens)   \
-  XX(lookup_hit_l1_tokens) XX(lookup_hit_l2_tokens) XX(lookup_hit_l1_keys) XX(lookup_hit_l2_keys)           \
-  XX(lookup_early_exit) XX(stores) XX(stored_tokens) XX(retrieves) XX(retrieved_tokens) XX(failed_retrieves) \
-  XX(chunks_loaded) XX(reaped) XX(pings_refused)
+#define NEAP_COUNTERS(XX)                                                                                             \
+  XX(requests)                                                                                                        \
+  XX(refused) XX(bad_messages) XX(lookups) XX(lookup_requested_tokens) XX(lookup_hit_tokens) XX(lookup_hit_l1_tokens) \
+      XX(lookup_hit_l2_tokens) XX(lookup_hit_l1_keys) XX(lookup_hit_l2_keys) XX(lookup_early_exit) XX(stores)         \
+          XX(stored_tokens) XX(retrieves) XX(retrieved_tokens) XX(failed_retrieves) XX(chunks_loaded) XX(reaped)      \
+              XX(pings_refused)
 
 typedef struct neap__counters {
 #define XX(name) _Atomic uint64_t name;
@@ -54,8 +55,8 @@ typedef struct neap__counters {
   _Atomic uint32_t sessions, instances, transfers;
 } neap__counters;
 
-#define NEAP_COUNT(server, name, n)                                                                   \
-  atomic_store_explicit(&(server)->counters.name,                                                     \
+#define NEAP_COUNT(server, name, n)                                                                 \
+  atomic_store_explicit(&(server)->counters.name,                                                   \
                         atomic_load_explicit(&(server)->counters.name, memory_order_relaxed) + (n), \
                         memory_order_relaxed)
 
@@ -99,7 +100,7 @@ struct neap__server {
 
 /* What a client gets when its request cannot be served: it then runs without a cache, and lives. */
 typedef enum neap__neutral {
-  NEAP_ANSWER_NONE,     /* no payload */
+  NEAP_ANSWER_NONE, /* no payload */
   NEAP_ANSWER_FALSE,
   NEAP_ANSWER_TRUE,
   NEAP_ANSWER_ZERO,

@@ -52,28 +52,40 @@ void neap__write_nil(neap__writer *w) { head(w, 0xc0, 0, 0); }
 void neap__write_bool(neap__writer *w, bool v) { head(w, v ? 0xc3 : 0xc2, 0, 0); }
 
 void neap__write_uint(neap__writer *w, uint64_t v) {
-  if (v < 0x80) head(w, (uint8_t)v, 0, 0);
-  else if (v <= UINT8_MAX) head(w, 0xcc, v, 1);
-  else if (v <= UINT16_MAX) head(w, 0xcd, v, 2);
-  else if (v <= UINT32_MAX) head(w, 0xce, v, 4);
-  else head(w, 0xcf, v, 8);
+  if (v < 0x80)
+    head(w, (uint8_t)v, 0, 0);
+  else if (v <= UINT8_MAX)
+    head(w, 0xcc, v, 1);
+  else if (v <= UINT16_MAX)
+    head(w, 0xcd, v, 2);
+  else if (v <= UINT32_MAX)
+    head(w, 0xce, v, 4);
+  else
+    head(w, 0xcf, v, 8);
 }
 
 void neap__write_text(neap__writer *w, const char *text) {
   size_t bytes = strlen(text);
-  if (bytes < 32) head(w, (uint8_t)(0xa0 | bytes), 0, 0);
-  else if (bytes <= UINT8_MAX) head(w, 0xd9, bytes, 1);
-  else if (bytes <= UINT16_MAX) head(w, 0xda, bytes, 2);
-  else head(w, 0xdb, bytes, 4);
+  if (bytes < 32)
+    head(w, (uint8_t)(0xa0 | bytes), 0, 0);
+  else if (bytes <= UINT8_MAX)
+    head(w, 0xd9, bytes, 1);
+  else if (bytes <= UINT16_MAX)
+    head(w, 0xda, bytes, 2);
+  else
+    head(w, 0xdb, bytes, 4);
   neap__write_raw(w, text, bytes);
 }
 
 void neap__write_empty_bin(neap__writer *w) { head(w, 0xc4, 0, 1); }
 
 void neap__write_array(neap__writer *w, uint32_t count) {
-  if (count < 16) head(w, (uint8_t)(0x90 | count), 0, 0);
-  else if (count <= UINT16_MAX) head(w, 0xdc, count, 2);
-  else head(w, 0xdd, count, 4);
+  if (count < 16)
+    head(w, (uint8_t)(0x90 | count), 0, 0);
+  else if (count <= UINT16_MAX)
+    head(w, 0xdc, count, 2);
+  else
+    head(w, 0xdd, count, 4);
 }
 
 void neap__write_map(neap__writer *w, uint32_t pairs) {

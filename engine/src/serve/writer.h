@@ -22,5 +22,5 @@ void neap__write_uint(neap__writer *w, uint64_t v); /* minimal width */
 void neap__write_text(neap__writer *w, const char *text);
 void neap__write_empty_bin(neap__writer *w);
 void neap__write_array(neap__writer *w, uint32_t count);
-void neap__write_map(neap__writer *w, uint32_t pairs); /* at most 15 */
+void neap__write_map(neap__writer *w, uint32_t pairs);                 /* at most 15 */
 void neap__write_raw(neap__writer *w, const void *data, size_t bytes); /* msgpack made elsewhere */
