@@ -101,7 +101,7 @@ describe('neap', function()
     file:write [[
       local neap = require 'neap'
       local function nothing() return {} end
-      local function forever() neap.sleep(3600) end
+      local function forever() while true do end end
       local M = {}
       M.Slow = neap.adapter { open = nothing, store = nothing, lookup = nothing, load = nothing, list = forever }
       return M
@@ -113,7 +113,7 @@ describe('neap', function()
       flags = { '--plugin-path', directory },
     }
     running:signal(server.SIGTERM)
-    assert.truthy(server.eventually(10, function() return running:output():find('draining', 1, true) end))
+    assert.truthy(server.eventually(10, function() return running:output():find('MPCacheServer closed', 1, true) end))
     running:signal(server.SIGTERM)
     assert.equal(1, running:wait())
   end)
