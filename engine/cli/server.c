@@ -189,6 +189,7 @@ static int run(program *p) {
     wait_for_signal(p);
   }
   close_all(p);
+  neap__log_flush();
   if (rc != 0) fprintf(stderr, "neap server: %s\n", err.text[0] ? err.text : neap_strerror(rc));
   return rc == 0 ? 0 : rc == NEAP_EINVAL ? 2 : 1;
 }
@@ -207,8 +208,10 @@ int neap__cmd_server(int argc, char **argv) {
     block_signals();
     neap__dirs_find(&p->dirs);
     set_log_level(p->flags);
+    (void)neap__log_writer_start(); /* without it lines are written by whoever logs them */
     neap__flags_warn(p->flags);
     status = run(p);
+    neap__log_writer_stop();
   }
   if (p) neap__flags_free(p->flags);
   free(p);

@@ -35,6 +35,7 @@ const char *neap_err_name(int code) {
 
 void neap__assert_failed(const char *file, int line, const char *cond) {
   neap__log(NEAP_ERROR, file, line, "internal promise broken: %s", cond);
+  neap__log_flush();
   abort();
 }
 
