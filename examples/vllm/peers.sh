@@ -26,9 +26,9 @@ peers_end() {
   rm -f /dev/shm/*"$shm"*
 }
 
-# end_group PID: ends what `launch` started, kindly first.
+# end_group PID: ends what `launch` started, kindly first. A process just launched may have no group yet.
 end_group() {
-  kill -TERM -- "-$1" 2>/dev/null || return 0
+  kill -TERM -- "-$1" 2>/dev/null || kill -TERM "$1" 2>/dev/null || return 0
   for _ in {1..150}; do
     kill -0 -- "-$1" 2>/dev/null || return 0
     sleep 0.1

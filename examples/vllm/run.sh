@@ -22,7 +22,7 @@ esac
 peers_begin vllm
 say "logs: $logs"
 install_peers
-if [ "$program" = neap ]; then
+if [ "$program" = neap ] && [ -z "${NEAP_BIN:-}" ]; then
   install_missing "$build_needs"
   build build -DCMAKE_BUILD_TYPE=Release || fail "neap does not build"
 fi
