@@ -285,6 +285,8 @@ static void print_server(FILE *out, const neap__server_stats *s) {
       {"neap_refused_requests_total", NULL, "Requests that are known but cannot be served.", s->refused},
       {"neap_bad_messages_total", NULL, "Messages that could not be decoded, or of an unknown kind.", s->bad_messages},
       {"neap_pings_refused_total", NULL, "Pings of workers that are not registered.", s->pings_refused},
+      {"neap_requests_reanswered_total", NULL, "Requests lost with an earlier server, answered by this one.",
+       s->reanswered},
       {"neap_stores_total", NULL, "Stores that workers committed.", s->stores},
       {"neap_stored_tokens_total", NULL, "Tokens that workers stored.", s->stored_tokens},
       {"neap_retrieves_total", NULL, "Retrieves that workers committed.", s->retrieves},

@@ -229,12 +229,14 @@ static int start(neap__server *server) {
   if (!server->waiters || !server->bell || neap__batch_reserve(&server->batch, 1)) return NEAP_ENOMEM;
   int code = neap__sessions_open(&server->sessions, server->l1);
   if (code) return code;
-  code = take_over(server);
+  code = neap__clients_open(&server->clients, server->l1);
+  if (code == 0) code = take_over(server);
   if (code) goto close_sessions;
   code = start_thread(server);
   if (code == 0) return 0;
   neap__instances_close(&server->instances);
 close_sessions:
+  neap__clients_close(&server->clients);
   neap__sessions_close(&server->sessions);
   return code;
 }
@@ -278,6 +280,7 @@ void neap__server_close(neap__server *server) {
   knock(server);           /* or out of zmq_msg_recv */
   pthread_join(server->thread, NULL);
   zmq_setsockopt(server->socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
+  neap__clients_close(&server->clients);
   neap__sessions_close(&server->sessions);
   neap__instances_close(&server->instances);
   server_free(server);

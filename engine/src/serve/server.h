@@ -45,7 +45,7 @@ typedef struct neap__server_stats {
   uint64_t lookups, lookup_requested_tokens, lookup_hit_tokens, lookup_hit_l1_tokens, lookup_hit_l2_tokens;
   uint64_t lookup_hit_l1_keys, lookup_hit_l2_keys, lookup_early_exit;
   uint64_t stores, stored_tokens, retrieves, retrieved_tokens, failed_retrieves, chunks_loaded;
-  uint64_t reaped, pings_refused;
+  uint64_t reaped, pings_refused, reanswered; /* reanswered: lost with an earlier server */
   uint32_t sessions, active_fetches, instances, transfers;
 } neap__server_stats;
 void neap__server_stats_get(neap__server *server, neap__server_stats *out);

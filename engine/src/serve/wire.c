@@ -236,6 +236,7 @@ static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
     return;
   }
   neap_error err = {{0}};
+  neap__client *client = neap__client_of(server, &call, count - 3);
   neap__writer_reset(&server->out);
   int code = serve(server, &call, count - 3, &err);
   if (server->out.failed) code = neap__fail(&err, NEAP_ENOMEM, "no memory for the reply");
@@ -245,7 +246,9 @@ static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
     neap__write_neutral(server, call.op->neutral);
     call.silent = call.op->neutral == NEAP_ANSWER_SILENCE;
   }
-  if (!call.silent) neap__reply(server, &parts[0], &parts[1], &parts[2]);
+  if (call.silent) return;
+  neap__reply(server, &parts[0], &parts[1], &parts[2]);
+  if (client) neap__client_answered(&server->clients, client);
 }
 
 static void publish_counts(neap__server *server) {

@@ -7,6 +7,7 @@
  *   ops_lookup.c    lookup, status, free, end          (scheduler)
  *   ops_transfer.c  prepare and commit, both ways      (worker)
  *   ops_admin.c     registration, health, the rest
+ *   reanswer.c      answers for requests that an earlier server took with it
  *
  * Everything here belongs to the wire thread unless said otherwise. */
 #pragma once
@@ -14,6 +15,7 @@
 #include <zmq.h>
 
 #include "engine.h"
+#include "serve/clients.h"
 #include "serve/instance.h"
 #include "serve/server.h"
 #include "serve/session.h"
@@ -41,12 +43,14 @@ typedef struct neap__waiter {
 } neap__waiter;
 
 /* Counters that other threads read: one writer, no lock. */
-#define NEAP_COUNTERS(XX)                                                                                             \
-  XX(requests)                                                                                                        \
-  XX(refused) XX(bad_messages) XX(lookups) XX(lookup_requested_tokens) XX(lookup_hit_tokens) XX(lookup_hit_l1_tokens) \
-      XX(lookup_hit_l2_tokens) XX(lookup_hit_l1_keys) XX(lookup_hit_l2_keys) XX(lookup_early_exit) XX(stores)         \
-          XX(stored_tokens) XX(retrieves) XX(retrieved_tokens) XX(failed_retrieves) XX(chunks_loaded) XX(reaped)      \
-              XX(pings_refused)
+/* clang-format off */
+#define NEAP_COUNTERS(XX)                                                                           \
+  XX(requests) XX(refused) XX(bad_messages)                                                         \
+  XX(lookups) XX(lookup_requested_tokens) XX(lookup_hit_tokens) XX(lookup_hit_l1_tokens)            \
+  XX(lookup_hit_l2_tokens) XX(lookup_hit_l1_keys) XX(lookup_hit_l2_keys) XX(lookup_early_exit)      \
+  XX(stores) XX(stored_tokens) XX(retrieves) XX(retrieved_tokens) XX(failed_retrieves)              \
+  XX(chunks_loaded) XX(reaped) XX(pings_refused) XX(reanswered)
+/* clang-format on */
 
 typedef struct neap__counters {
 #define XX(name) _Atomic uint64_t name;
@@ -84,6 +88,7 @@ struct neap__server {
 
   neap__instances instances;
   neap__sessions sessions;
+  neap__clients clients;
   neap__prompt prompt; /* of requests without a session */
   neap__batch batch;
   neap__writer out;
@@ -139,6 +144,11 @@ void neap__complain(neap__server *server, const char *fmt, ...) NEAP_PRINTF(2, 3
 /* Sends [uid][op][payload of server->out, if any]; consumes the three parts. */
 void neap__reply(neap__server *server, zmq_msg_t *route, zmq_msg_t *uid, zmq_msg_t *op);
 void neap__write_neutral(neap__server *server, neap__neutral neutral);
+
+/* --- reanswer.c */
+/* The client that sent the call, if it has told who it is; what it still waits for from an earlier server is answered
+ * first. Notes the call as asked. */
+neap__client *neap__client_of(neap__server *server, neap__call *call, uint32_t args);
 
 /* --- server.c */
 int neap__batch_reserve(neap__batch *batch, uint32_t count); /* 0 or NEAP_ENOMEM */
