@@ -60,7 +60,7 @@ static int open_flows(neap__engine *e, neap_error *err) {
                                .loop = e->loop,
                                .tiers = e->tiers,
                                .tier_count = e->tier_count,
-                               .pending_bytes_max = e->config.l1.pool_bytes / 4,
+                               .pending_bytes_max = e->config.l1.pool_bytes / 2,
                                .skip_l1 = e->config.skip_l1};
   uint32_t in_flight = e->config.prefetch_in_flight;
   int rc = neap__evictor_open(&evict, &e->evictor);

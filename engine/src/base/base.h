@@ -32,9 +32,10 @@ const char *neap__nearest(const char *word, const char *const *names, size_t cou
 /* One line to stderr: `[2026-01-31 13:59:59,123] neap INFO: text (file.c:12)`; colour only on a terminal without
  * NO_COLOR. Lines of different threads do not mix. */
 void neap__log(neap_log_level level, const char *file, int line, const char *fmt, ...) NEAP_PRINTF(4, 5);
+
 /* From start to stop a thread writes the lines, and logging never waits for whoever reads them; lines that find its
- * buffer full are lost and counted. For programs, not for a library. start: 0 or NEAP_ENOMEM. stop writes what is there,
- * for at most a second. flush waits, likewise, until it is written: before a program ends itself. */
+ * buffer full are lost and counted. For programs, not for a library. start: 0 or NEAP_ENOMEM. stop writes what is
+ * there, for at most a second. flush waits, likewise, until it is written: before a program ends itself. */
 int neap__log_writer_start(void);
 void neap__log_writer_stop(void);
 void neap__log_flush(void);
