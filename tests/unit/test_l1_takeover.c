@@ -314,7 +314,7 @@ static void damage_leases_high(uint8_t *meta, uint8_t *pool) {
 static void damage_names(uint8_t *meta, uint8_t *pool) {
   (void)pool, meta[((neap__meta_header *)(void *)meta)->names_at] ^= 1;
 }
-static void damage_page_of_1(uint8_t *meta, uint8_t *pool) { pool[slot_of(meta, 1)->offset + UNIT] ^= 1; }
+static void damage_page_of_1(uint8_t *meta, uint8_t *pool) { memset(pool + slot_of(meta, 1)->offset + UNIT, 0, UNIT); }
 static void damage_page_of_2(uint8_t *meta, uint8_t *pool) { pool[slot_of(meta, 2)->offset] ^= 1; }
 static void damage_key_of_1(uint8_t *meta, uint8_t *pool) { (void)pool, slot_of(meta, 1)->key.rank ^= 1; }
 static void damage_offset_of_2(uint8_t *meta, uint8_t *pool) { (void)pool, slot_of(meta, 2)->offset += UNIT; }

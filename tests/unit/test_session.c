@@ -197,7 +197,7 @@ static void token_lists_are_bounded_in_sum(void **state) {
   assert_int_equal(neap__read_tokens(&r, &list), 0);
   for (uint32_t i = 0; i < 12; i++) {
     neap__session *s = session(f, i, i);
-    assert_int_equal(neap__session_prompt(&f->sessions, s, &list, 8192), 0);
+    assert_int_equal(neap__session_prompt(&f->sessions, s, &list, 8192, UINT32_MAX), 0);
     assert_int_equal(s->chunks, TOKENS / 8192);
     assert_true(f->sessions.prompt_bytes <= NEAP_PROMPTS_BYTES_MAX);
   }

@@ -82,21 +82,21 @@ static void a_store_that_fails_keeps_the_l1_copy_and_the_next_one_works(void **s
 
 static void a_queue_that_is_full_refuses_and_counts(void **state) {
   flow_rig *rig = *state;
-  flow_open(rig, 1); /* a quarter of 64 objects may wait */
-  commit(rig, 0, 20);
+  flow_open(rig, 1); /* half of 64 objects may wait */
+  commit(rig, 0, 40);
   flow_hold(0, NEAP_OP_STORE, true);
-  flow_offer(rig, 0, 20);
-  assert_int_equal(flow_storing(rig).pending_objects, 16);
-  assert_int_equal(flow_storing(rig).refused_objects, 4);
-  assert_int_equal(flow_storing(rig).refused_bytes, 4 * FLOW_BYTES);
-  assert_int_equal(flow_l1(rig).leased, 16);
+  flow_offer(rig, 0, 40);
+  assert_int_equal(flow_storing(rig).pending_objects, 32);
+  assert_int_equal(flow_storing(rig).refused_objects, 8);
+  assert_int_equal(flow_storing(rig).refused_bytes, 8 * FLOW_BYTES);
+  assert_int_equal(flow_l1(rig).leased, 32);
   flow_finish_all(0);
   flow_settle(rig);
-  assert_true(flow_has(0, 15));
-  assert_false(flow_has(0, 16));
-  flow_offer(rig, 16, 4);
+  assert_true(flow_has(0, 31));
+  assert_false(flow_has(0, 32));
+  flow_offer(rig, 32, 8);
   flow_settle(rig);
-  assert_true(flow_has(0, 16));
+  assert_true(flow_has(0, 32));
 }
 
 static void a_tier_that_does_not_persist_is_left_out(void **state) {

@@ -139,8 +139,8 @@ static void finish(neap__fetch *f) {
   NEAP_LOG_INFO(
       "Prefetch request completed (L1+L2): %u/%u prefix hits (%u L1, %u L2) in %.1f ms "
       "(external_request_id=%s, prefetch_request_id=%u)",
-      hit_cells, cells_of(f), hit_cells - from_l2, from_l2, (double)(neap__now_ns() - f->start_ns) / 1e6,
-      f->request.name, f->number);
+      hit_cells, NEAP_MAX(f->request.chunks, f->request.chunks_asked) * f->request.rows, hit_cells - from_l2, from_l2,
+      (double)(neap__now_ns() - f->start_ns) / 1e6, f->request.name, f->number);
   void (*done)(void *) = f->request.done;
   void *ctx = f->request.ctx;
   atomic_store(&f->state, FETCH_FINAL);
@@ -379,7 +379,7 @@ int neap__fetch_start(neap__fetcher *fr, const neap__fetch_request *request, nea
   neap__fetch *f = fetch_new(fr, request);
   if (!f) return NEAP_ENOMEM;
   atomic_fetch_add(&fr->lookups, 1);
-  atomic_fetch_add(&fr->chunks_requested, request->chunks);
+  atomic_fetch_add(&fr->chunks_requested, NEAP_MAX(request->chunks, request->chunks_asked));
   int held = neap__l1_acquire(fr->config.l1, cells_of(f), f->keys, &f->request.owner, NEAP_MAX(request->readers, 1),
                               true, f->leases);
   *out = f;

@@ -36,6 +36,7 @@ void neap__fetcher_close(neap__fetcher *fetcher);
 
 typedef struct neap__fetch_request {
   uint32_t chunks, rows;
+  uint32_t chunks_asked;     /* for log and statistics, when some were ruled out before; 0 = chunks */
   const neap__key *keys;     /* [chunks][rows], copied */
   const uint64_t *row_bytes; /* [rows]: size of each row's objects */
   neap__owner owner;         /* leases of the answer; kind REQUEST or LOCAL */

@@ -6,6 +6,8 @@
 
 #include "l1/internal.h"
 
+#define FINGERPRINT_LINES 32u
+
 #define LOOK_AHEAD 16u
 
 /* --- small parts ---------------------------------------------------------------------------------------------- */
@@ -33,11 +35,16 @@ uint64_t neap__l1_rounded(const neap__l1 *l1, uint64_t bytes) {
   return (bytes + mask) & ~mask;
 }
 
-/* One cache line of each page: finds pages that were lost or are another object's, at 1/64 of a full checksum. */
+/* Some cache lines of the object, evenly spread from its first to its last: finds bytes that were lost or are another
+ * object's, at a fraction of a full checksum. What the adapters store has a checksum of its own. */
 uint32_t neap__l1_fingerprint(const neap__l1 *l1, uint64_t offset, uint64_t bytes) {
   const uint8_t *data = l1->segment.pool + offset;
+  if (bytes <= FINGERPRINT_LINES * 64) return neap__crc32c(0, data, bytes);
   uint32_t crc = 0;
-  for (uint64_t at = 0; at < bytes; at += 4096) crc = neap__crc32c(crc, data + at, NEAP_MIN(bytes - at, 64));
+  for (uint64_t i = 0; i < FINGERPRINT_LINES; i++) {
+    uint64_t at = (bytes - 64) * i / (FINGERPRINT_LINES - 1);
+    crc = neap__crc32c(crc, data + at, 64);
+  }
   return crc;
 }
 

@@ -47,6 +47,20 @@ neap__client *neap__client_find(neap__clients *clients, uint64_t route, uint64_t
   return (neap__client *)entry;
 }
 
+void neap__client_stranger(neap__clients *clients, uint64_t route, uint64_t uid) {
+  for (uint32_t i = 0; i < NEAP_STRANGERS_MAX; i++)
+    if (clients->strangers[i].route == route) return;
+  uint32_t at = clients->next_stranger++ % NEAP_STRANGERS_MAX;
+  clients->strangers[at].route = route;
+  clients->strangers[at].uid = uid;
+}
+
+static uint64_t first_uid(const neap__clients *clients, uint64_t route, uint64_t uid) {
+  for (uint32_t i = 0; i < NEAP_STRANGERS_MAX; i++)
+    if (clients->strangers[i].route == route) return NEAP_MIN(uid, clients->strangers[i].uid);
+  return uid;
+}
+
 /* The record that this client had: a worker's by its instance, a scheduler's by the nearest smaller uid. */
 static record *known_record(neap__clients *clients, uint64_t instance, uint64_t uid) {
   record *best = NULL;
@@ -85,6 +99,7 @@ static void tell_unanswered(const record *r, uint64_t uid, neap__unanswered *out
 neap__client *neap__client_meet(neap__clients *clients, uint64_t route, uint64_t instance, uint64_t uid,
                                 uint64_t now_ns, neap__unanswered *unanswered) {
   memset(unanswered, 0, sizeof(*unanswered));
+  uid = first_uid(clients, route, uid);
   if (clients->table.count == NEAP_CLIENTS_MAX) neap__table_remove(&clients->table, clients->table.oldest);
   record *r = known_record(clients, instance, uid);
   if (r) {

@@ -12,6 +12,7 @@
 
 #define NEAP_CLIENTS_MAX 256u
 #define NEAP_CLIENTS_AT (512u << 10) /* in the annex */
+#define NEAP_STRANGERS_MAX 64u
 
 typedef struct neap__client {
   neap__entry entry; /* id: hash of the connection's routing id */
@@ -28,6 +29,10 @@ typedef struct neap__clients {
   neap__table table;
   struct neap__client_annex *annex;
   bool met[NEAP_CLIENTS_MAX]; /* the record's client has spoken to this process */
+  struct {
+    uint64_t route, uid; /* the first request of a connection that has not told who it is */
+  } strangers[NEAP_STRANGERS_MAX];
+  uint32_t next_stranger;
 } neap__clients;
 
 int neap__clients_open(neap__clients *clients, neap__l1 *l1); /* 0, NEAP_ENOMEM */
@@ -35,6 +40,9 @@ void neap__clients_close(neap__clients *clients);             /* records stay in
 
 /* The client of a connection, or NULL if it has not told who it is. */
 neap__client *neap__client_find(neap__clients *clients, uint64_t route, uint64_t now_ns);
+
+/* A connection asks what anybody may ask; nothing before `uid` is missing once it has told who it is. */
+void neap__client_stranger(neap__clients *clients, uint64_t route, uint64_t uid);
 
 /* A connection tells who it is by its request `uid`: a worker by its instance id, a scheduler by asking what only
  * schedulers ask (instance 0; the one of an earlier process with the nearest smaller uid is taken for it). Fills what

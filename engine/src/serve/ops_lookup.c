@@ -43,10 +43,12 @@ static uint32_t l1_prefix(neap__server *server, const neap__key *keys, uint32_t 
   return chunks;
 }
 
+/* The batch has the keys of the first `chunks` of the chunks asked for; there can be no hit behind them. */
 static int start_fetch(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
-                       neap_error *err) {
+                       uint32_t asked, neap_error *err) {
   neap__fetch_request request = {
       .chunks = chunks,
+      .chunks_asked = asked,
       .rows = session->rows,
       .keys = server->batch.keys,
       .row_bytes = server->batch.bytes,
@@ -77,6 +79,16 @@ static void note_key(neap__session *session, const char *model, const neap__ipc_
   session->tenant = tenant;
 }
 
+/* Does L1 have all of the chunk at this moment? */
+static bool has_chunk(neap__server *server, const neap__ipc_key *key, uint32_t tenant,
+                      uint8_t (*hash)[NEAP_HASH_BYTES]) {
+  uint32_t rows;
+  if (matrix(server, key->model, key->world_size, tenant, hash, 1, &rows)) return true;
+  return l1_prefix(server, server->batch.keys, 1, rows) == 1;
+}
+
+/* Without a tier below, a chunk that L1 lacks ends the prefix: a prompt is hashed a little further than what L1 has of
+ * it, and the rest only if it is stored. */
 static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *err) {
   uint32_t chunks = (uint32_t)(NEAP_MIN(key->end, key->tokens.count) / server->chunk_tokens), tenant, space;
   neap__prompt *prompt;
@@ -95,13 +107,17 @@ static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *er
   if (code) return code;
   neap__session *session = neap__session_get(&server->sessions, key->request_id, server->now_ns);
   if (!session) return neap__fail(err, NEAP_ELIMIT, "%u requests hold leases already", NEAP_SESSIONS_MAX);
-  code = neap__call_prompt(server, session, key, &prompt, err);
-  if (code) return code;
   note_key(session, neap__names_model(server->engine->names, space), key, tenant);
   session->readers = NEAP_MAX(key->readers, 1u);
-  code = matrix(server, key->model, key->world_size, tenant, prompt->hashes, chunks, &session->rows);
+  uint32_t reach = server->engine->tier_count ? chunks : 1;
+  for (bool more = true; more; reach = more ? NEAP_MIN(reach * 4, chunks) : reach) {
+    code = neap__call_prompt(server, session, key, reach, &prompt, err);
+    if (code) return code;
+    more = reach < chunks && has_chunk(server, key, tenant, prompt->hashes + reach - 1);
+  }
+  code = matrix(server, key->model, key->world_size, tenant, prompt->hashes, reach, &session->rows);
   if (code) return neap__fail(err, code, "token_ids: %u chunks are more than one lookup may ask for", chunks);
-  return start_fetch(server, session, key, chunks, err);
+  return start_fetch(server, session, key, reach, chunks, err);
 }
 
 int neap__op_lookup(neap__server *server, neap__call *call, neap_error *err) {
@@ -221,7 +237,7 @@ int neap__op_free(neap__server *server, neap__call *call, neap_error *err) {
   if (!session->adopted) last = NEAP_MIN(last, session->hit_chunks);
   if (first >= last || session->holds.live == 0) return 0;
   code = neap__call_tenant(server, &key, &tenant, err);
-  if (code == 0) code = neap__call_prompt(server, session, &key, &prompt, err);
+  if (code == 0) code = neap__call_prompt(server, session, &key, (uint32_t)last, &prompt, err);
   if (code) return code;
   code = matrix(server, key.model, key.world_size, tenant, prompt->hashes + first, (uint32_t)(last - first), &rows);
   if (code) return neap__fail(err, code, "token_ids: %s", neap_strerror(code));

@@ -57,7 +57,7 @@ static int pair_keys(neap__server *server, pair *p, direction dir, uint32_t firs
   neap__prompt *prompt;
   uint32_t tenant;
   int code = neap__call_tenant(server, &p->key, &tenant, err);
-  if (code == 0) code = neap__call_prompt(server, p->session, &p->key, &prompt, err);
+  if (code == 0) code = neap__call_prompt(server, p->session, &p->key, first + p->count, &prompt, err);
   if (code == 0 && neap__batch_reserve(&server->batch, p->count))
     code = neap__fail(err, NEAP_ENOMEM, "%s", neap_strerror(NEAP_ENOMEM));
   if (code) return code;

@@ -44,33 +44,35 @@ static int prompt_reserve(neap__prompt *prompt, size_t bytes, uint32_t chunks) {
   return 0;
 }
 
-/* Hashes the whole chunks of `tokens` from chunk prompt->chunks on; chunk by chunk, so that the decoded tokens stay
- * in the nearest cache. */
-static void prompt_hash(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens) {
+/* Hashes the chunks of `tokens` from chunk prompt->chunks up to `chunks`; chunk by chunk, so that the decoded tokens
+ * stay in the nearest cache. */
+static void prompt_hash(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens, uint32_t chunks) {
   uint32_t decoded[NEAP_CHUNK_TOKENS_MAX];
   const uint8_t *at = tokens->at + prompt->whole_bytes;
-  for (uint32_t i = prompt->chunks; i < tokens->count / chunk_tokens; i++) {
+  for (uint32_t i = prompt->chunks; i < chunks; i++) {
     at = neap__tokens_decode(at, chunk_tokens, decoded);
     neap__chain(neap__chain_at(prompt->hashes, (int64_t)i - 1), decoded, chunk_tokens, 1, prompt->hashes + i);
   }
-  prompt->chunks = tokens->count / chunk_tokens;
+  prompt->chunks = chunks;
   prompt->whole_bytes = (size_t)(at - tokens->at);
 }
 
-int neap__prompt_read(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens) {
+int neap__prompt_read(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens, uint32_t chunks) {
   NEAP_ASSERT(chunk_tokens >= 1 && chunk_tokens <= NEAP_CHUNK_TOKENS_MAX);
   size_t common = NEAP_MIN(prompt->raw_bytes, tokens->bytes);
   if (common > 0 && memcmp(prompt->raw, tokens->at, common) != 0) {
     neap__prompt_forget(prompt);
     common = 0;
   }
-  if (tokens->bytes == common) return 0; /* the same list, or its beginning */
-  if (prompt_reserve(prompt, tokens->bytes, tokens->count / chunk_tokens)) {
-    neap__prompt_forget(prompt);
-    return NEAP_ENOMEM;
+  if (tokens->bytes > common) { /* more than the same list or its beginning */
+    if (prompt_reserve(prompt, tokens->bytes, tokens->count / chunk_tokens)) {
+      neap__prompt_forget(prompt);
+      return NEAP_ENOMEM;
+    }
+    memcpy(prompt->raw + common, tokens->at + common, tokens->bytes - common);
+    prompt->raw_bytes = tokens->bytes;
   }
-  memcpy(prompt->raw + common, tokens->at + common, tokens->bytes - common);
-  prompt->raw_bytes = tokens->bytes;
-  prompt_hash(prompt, tokens, chunk_tokens);
+  chunks = NEAP_MIN(chunks, tokens->count / chunk_tokens);
+  if (chunks > prompt->chunks) prompt_hash(prompt, tokens, chunk_tokens, chunks);
   return 0;
 }

@@ -17,8 +17,9 @@ typedef struct neap__prompt {
   uint32_t hashes_cap;
 } neap__prompt;
 
-/* Makes hashes[0 .. tokens->count / chunk_tokens) those of this list. 0, or NEAP_ENOMEM (the prompt is then empty). */
-int neap__prompt_read(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens);
+/* Makes hashes[0 .. chunks) those of this list, or of its whole chunks if it has fewer. 0, or NEAP_ENOMEM (the prompt
+ * is then empty). */
+int neap__prompt_read(neap__prompt *prompt, const neap__token_list *tokens, uint32_t chunk_tokens, uint32_t chunks);
 
 void neap__prompt_forget(neap__prompt *prompt); /* empty again, the memory stays */
 void neap__prompt_free(neap__prompt *prompt);

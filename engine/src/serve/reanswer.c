@@ -98,7 +98,9 @@ neap__client *neap__client_of(neap__server *server, neap__call *call, uint32_t a
   neap__unanswered lost;
   if (!frame_uint(&call->parts[1], &uid)) return NULL;
   neap__client *client = neap__client_find(&server->clients, route, server->now_ns);
-  if (!client && tells(call, args, &instance)) {
+  if (!client && !tells(call, args, &instance)) {
+    neap__client_stranger(&server->clients, route, uid);
+  } else if (!client) {
     client = neap__client_meet(&server->clients, route, instance, uid, server->now_ns, &lost);
     reanswer(server, call, instance, &lost);
   }

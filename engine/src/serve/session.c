@@ -107,8 +107,8 @@ neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uin
 }
 
 int neap__session_prompt(neap__sessions *sessions, neap__session *session, const neap__token_list *tokens,
-                         uint32_t chunk_tokens) {
-  int err = neap__prompt_read(&session->prompt, tokens, chunk_tokens);
+                         uint32_t chunk_tokens, uint32_t chunks) {
+  int err = neap__prompt_read(&session->prompt, tokens, chunk_tokens, chunks);
   count_prompt(sessions, session);
   session->chunks = err ? 0 : tokens->count / chunk_tokens;
   for (neap__entry *e = sessions->requests.oldest; e && sessions->prompt_bytes > NEAP_PROMPTS_BYTES_MAX; e = e->newer)

@@ -57,9 +57,10 @@ neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uin
 void neap__session_reset(neap__sessions *sessions, neap__session *session);
 void neap__session_end(neap__sessions *sessions, neap__session *session);
 
-/* Hashes the token list into the session's prompt, within the memory bound of all prompts. 0 or NEAP_ENOMEM. */
+/* Hashes the first chunks of the token list into the session's prompt, within the memory bound of all prompts. 0 or
+ * NEAP_ENOMEM. */
 int neap__session_prompt(neap__sessions *sessions, neap__session *session, const neap__token_list *tokens,
-                         uint32_t chunk_tokens);
+                         uint32_t chunk_tokens, uint32_t chunks);
 
 /* Takes the leases of a lookup that has come to its end. False while it is running. Without a lookup: true. */
 bool neap__session_collect(neap__sessions *sessions, neap__session *session);

@@ -152,13 +152,13 @@ int neap__arg_text(neap__call *call, uint32_t i, neap__text *out, neap_error *er
   return 0;
 }
 
-int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, neap__prompt **out,
-                      neap_error *err) {
+int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
+                      neap__prompt **out, neap_error *err) {
   int code;
   if (session)
-    code = neap__session_prompt(&server->sessions, session, &key->tokens, server->chunk_tokens);
+    code = neap__session_prompt(&server->sessions, session, &key->tokens, server->chunk_tokens, chunks);
   else
-    code = neap__prompt_read(&server->prompt, &key->tokens, server->chunk_tokens);
+    code = neap__prompt_read(&server->prompt, &key->tokens, server->chunk_tokens, chunks);
   *out = session ? &session->prompt : &server->prompt;
   return code ? neap__fail(err, code, "token_ids: no memory for %u tokens", key->tokens.count) : 0;
 }

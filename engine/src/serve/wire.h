@@ -170,9 +170,10 @@ neap__serve_fn neap__op_noop, neap__op_report, neap__op_clear, neap__op_subscrib
 /* Answers waiters whose lookup is final or whose time is over; returns the next deadline (UINT64_MAX: none). */
 uint64_t neap__waiters_serve(neap__server *server);
 void neap__waiters_drop(neap__server *server);
-/* The request's prompt: its session's, or the server's own without one. 0, NEAP_ENOMEM. */
-int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, neap__prompt **out,
-                      neap_error *err);
+/* The request's prompt with the hashes of its first chunks: its session's, or the server's own without one. 0,
+ * NEAP_ENOMEM. */
+int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
+                      neap__prompt **out, neap_error *err);
 /* Number of the key's tenant. */
 int neap__call_tenant(neap__server *server, const neap__ipc_key *key, uint32_t *tenant, neap_error *err);
 /* Ends an instance: its transfers, its uncommitted bytes, and its layout's leases if it was the last. */
