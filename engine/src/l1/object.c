@@ -40,11 +40,13 @@ uint64_t neap__l1_rounded(const neap__l1 *l1, uint64_t bytes) {
 uint32_t neap__l1_fingerprint(const neap__l1 *l1, uint64_t offset, uint64_t bytes) {
   const uint8_t *data = l1->segment.pool + offset;
   if (bytes <= FINGERPRINT_LINES * 64) return neap__crc32c(0, data, bytes);
-  uint32_t crc = 0;
+  uint64_t at[FINGERPRINT_LINES];
   for (uint64_t i = 0; i < FINGERPRINT_LINES; i++) {
-    uint64_t at = (bytes - 64) * i / (FINGERPRINT_LINES - 1);
-    crc = neap__crc32c(crc, data + at, 64);
+    at[i] = (bytes - 64) * i / (FINGERPRINT_LINES - 1);
+    __builtin_prefetch(data + at[i]); /* the writer's core has them: wait for all at once, not for each */
   }
+  uint32_t crc = 0;
+  for (uint32_t i = 0; i < FINGERPRINT_LINES; i++) crc = neap__crc32c(crc, data + at[i], 64);
   return crc;
 }
 
