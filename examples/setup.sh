@@ -23,7 +23,6 @@ luajit|command -v luajit
 libuv1-dev|pkg-config --exists libuv
 libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
-libmsgpack-dev|echo "#include <msgpack.h>" | cc -E -
 libmicrohttpd-dev|pkg-config --exists libmicrohttpd'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted

@@ -9,8 +9,8 @@ cd "$(dirname "$0")/../.." || exit 2
 
 install_missing "$build_needs"
 install_missing "$test_needs"
-build build-bench -DCMAKE_BUILD_TYPE=Release -DNEAP_TESTS=ON || exit 1
-export NEAP_BUILD=$PWD/build-bench NEAP_BIN=${NEAP_BIN:-$PWD/build-bench/bin/neap}
+build build/bench -DCMAKE_BUILD_TYPE=Release -DNEAP_TESTS=ON || exit 1
+export NEAP_BUILD=$PWD/build/bench NEAP_BIN=${NEAP_BIN:-$PWD/build/bench/bin/neap}
 peer=${NEAP_VLLM_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/neap/vllm}/venv/bin/lmcache
 [ ! -x "$peer" ] || export NEAP_PEER=$peer
 exec luajit tests/bench/bench.lua "${1:-3}" "${@:2}"

@@ -4,7 +4,6 @@
  * port. Recorded answers of LMCache (tests/data/http) say which statuses and members are expected. */
 #include <arpa/inet.h>
 #include <cjson/cJSON.h>
-#include <msgpack.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -20,6 +19,7 @@
 #include "chunk/tokens.h"
 #include "flags.h"
 #include "serve/http.h"
+#include "serve/writer.h"
 #include "server_config.h"
 
 /* libzmq is not built with ThreadSanitizer, which then takes its atomics for races. */
@@ -109,10 +109,7 @@ static void register_worker(void) {
   zmq_setsockopt(socket, ZMQ_RCVTIMEO, &wait_ms, sizeof wait_ms);
   zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none);
   assert_int_equal(zmq_connect(socket, endpoint), 0);
-  msgpack_sbuffer buffer;
-  msgpack_packer packer;
-  msgpack_sbuffer_init(&buffer);
-  msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+  neap__writer w = {0};
   static const struct {
     const char *name;
     uint64_t value;
@@ -121,22 +118,22 @@ static void register_worker(void) {
                  {"block_size", 128},
                  {"num_layers", 1},
                  {"hidden_dim_size", OBJECT_BYTES / CHUNK / 2}};
-  msgpack_pack_map(&packer, 8);
+  neap__write_map(&w, 8);
   for (size_t i = 0; i < NEAP_ARRAY_LEN(numbers); i++) {
-    msgpack_pack_str_with_body(&packer, numbers[i].name, strlen(numbers[i].name));
-    msgpack_pack_uint64(&packer, numbers[i].value);
+    neap__write_text(&w, numbers[i].name);
+    neap__write_uint(&w, numbers[i].value);
   }
-  msgpack_pack_str_with_body(&packer, "model_name", 10);
-  msgpack_pack_str_with_body(&packer, MODEL, strlen(MODEL));
-  msgpack_pack_str_with_body(&packer, "dtype_str", 9);
-  msgpack_pack_str_with_body(&packer, "bfloat16", 8);
-  msgpack_pack_str_with_body(&packer, "use_mla", 7);
-  msgpack_pack_true(&packer);
+  neap__write_text(&w, "model_name");
+  neap__write_text(&w, MODEL);
+  neap__write_text(&w, "dtype_str");
+  neap__write_text(&w, "bfloat16");
+  neap__write_text(&w, "use_mla");
+  neap__write_bool(&w, true);
   zmq_send(socket, "\x00", 1, ZMQ_SNDMORE);
   zmq_send(socket, "\x0e", 1, ZMQ_SNDMORE);
-  zmq_send(socket, buffer.data, buffer.size, 0);
+  zmq_send(socket, w.at, w.bytes, 0);
   assert_int_equal(zmq_recv(socket, answer, sizeof answer, 0), 1);
-  msgpack_sbuffer_destroy(&buffer);
+  neap__writer_free(&w);
   zmq_close(socket);
   zmq_ctx_term(context);
   assert_true(neap__server_find_space(t.server, MODEL, 1, &t.space));
