@@ -23,6 +23,7 @@ typedef struct flight {
   neap__lease staged; /* NEAP_NO_LEASE once committed */
   uint32_t tier;
   bool landed; /* its waiters were told; only the adapter's release is outstanding */
+  uint64_t deadline_ns;
   waiter *waiters;
 } flight;
 
@@ -53,9 +54,12 @@ static flight **bucket_of(neap__loads *l, const neap__key *key) {
   return &l->buckets[neap__key_hash(key) & (BUCKETS - 1)];
 }
 
-static flight *find_flight(neap__loads *l, const neap__key *key) {
+/* A flight of key that somebody may join who waits deadline_ms. One that is to be given up before half of that has
+ * passed is none: its end would be the joiner's too. */
+static flight *find_flight(neap__loads *l, const neap__key *key, uint64_t deadline_ms) {
+  uint64_t half_ns = neap__now_ns() + deadline_ms * 500000u;
   for (flight *f = *bucket_of(l, key); f; f = f->next)
-    if (!f->landed && memcmp(&f->key, key, sizeof *key) == 0) return f;
+    if (!f->landed && f->deadline_ns >= half_ns && memcmp(&f->key, key, sizeof *key) == 0) return f;
   return NULL;
 }
 
@@ -190,6 +194,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
     f->key = item->key;
     f->staged = staged;
     f->tier = item->tier;
+    f->deadline_ns = neap__now_ns() + want->deadline_ms * 1000000u;
     f->next = *bucket;
     *bucket = f;
     return f;
@@ -208,7 +213,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
 
 /* True if the item is on its way already. */
 static bool join(neap__loads *l, const neap__load_item *item, const neap__load_for *want) {
-  flight *f = find_flight(l, &item->key);
+  flight *f = find_flight(l, &item->key, want->deadline_ms);
   if (!f) return false;
   neap__tier_unlock(l->config.tiers[item->tier], &item->key);
   if (!add_waiter(f, want, item->cell)) want->done(want->ctx, item->cell, NEAP_NO_LEASE, NEAP_ENOMEM);
