@@ -40,12 +40,13 @@ static reply wait_for(bench *b, const char *request, double seconds) {
   return call(b, WAIT, args, 2);
 }
 
-/* Until nothing is loading any more. */
+/* Until nothing is loading any more, and the loop thread is through with what it was doing when the count fell. */
 static void settle(bench *b) {
   neap__server_stats stats = server_stats(b);
   for (uint64_t start = neap__now_ns(); stats.active_fetches > 0 && neap__now_ns() - start < PATIENCE_NS;)
     stats = server_stats(b);
   assert_int_equal(stats.active_fetches, 0);
+  neap__loop_settle(b->engine->loop);
 }
 
 static void a_hit_below_is_loaded_before_it_is_told(void **state) {

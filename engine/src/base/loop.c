@@ -124,6 +124,10 @@ void neap__loop_call(neap__loop *loop, void (*work)(void *arg), void *arg) {
   uv_sem_destroy(&call.done);
 }
 
+static void nothing(void *arg) { (void)arg; }
+
+void neap__loop_settle(neap__loop *loop) { neap__loop_call(loop, nothing, NULL); }
+
 bool neap__loop_here(const neap__loop *loop) { return pthread_equal(loop->thread, pthread_self()) != 0; }
 
 uv_loop_t *neap__loop_uv(neap__loop *loop) { return &loop->uv; }

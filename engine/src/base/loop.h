@@ -23,6 +23,8 @@ int neap__loop_open(const char *name, neap__loop **out);
 void neap__loop_post(neap__loop *loop, neap__job *job);
 /* Runs work(arg) on the loop's thread and waits for it. Not from the loop's thread. */
 void neap__loop_call(neap__loop *loop, void (*work)(void *arg), void *arg);
+/* Returns when every job posted before has run. Not from the loop's thread. */
+void neap__loop_settle(neap__loop *loop);
 bool neap__loop_here(const neap__loop *loop); /* on the loop's thread? */
 uv_loop_t *neap__loop_uv(neap__loop *loop);   /* loop thread only */
 /* Runs jobs already posted, then stops, joins and frees. Handles that the users opened must be closed before. */

@@ -216,12 +216,10 @@ int neap__evictor_open(const neap__evictor_config *config, neap__evictor **out) 
 }
 
 static void begin_close(void *arg) { ((neap__evictor *)arg)->closing = true; }
-static void nothing(void *arg) { (void)arg; }
-
 void neap__evictor_close(neap__evictor *ev) {
   if (!ev) return;
   neap__loop_call(ev->config.loop, begin_close, ev); /* no pass posts another one */
-  neap__loop_call(ev->config.loop, nothing, NULL);   /* a posted pass has run when this returns */
+  neap__loop_settle(ev->config.loop);                /* a posted pass has run when this returns */
   pthread_mutex_destroy(&ev->victim_lock);
   pthread_mutex_destroy(&ev->quota_lock);
   free(ev->quotas);

@@ -151,16 +151,21 @@ static void finish(neap__fetch *f) {
 
 static void begin(neap__fetch *f);
 
+/* Takes the one that has waited longest; there is one. */
+static neap__fetch *take_waiting(neap__fetcher *fr) {
+  neap__fetch *f = fr->waiting;
+  fr->waiting = f->next;
+  if (!fr->waiting) fr->waiting_tail = &fr->waiting;
+  atomic_fetch_sub(&fr->waiting_count, 1);
+  return f;
+}
+
 /* Lets waiting fetches begin while there is room. One that ends at once comes back here: the flag keeps that flat. */
 static void admit_waiting(neap__fetcher *fr) {
   if (fr->admitting) return;
   fr->admitting = true;
   while (fr->waiting && atomic_load(&fr->in_flight_count) < fr->config.in_flight_max) {
-    neap__fetch *f = fr->waiting;
-    fr->waiting = f->next;
-    if (!fr->waiting) fr->waiting_tail = &fr->waiting;
-    atomic_fetch_sub(&fr->waiting_count, 1);
-    begin(f);
+    begin(take_waiting(fr));
   }
   fr->admitting = false;
 }
@@ -348,10 +353,7 @@ static void forget_tiers(neap__fetch *f) {
 
 /* The first of the waiting fetches ends with what L1 has. */
 static void give_up_waiting(neap__fetcher *fr) {
-  neap__fetch *f = fr->waiting;
-  fr->waiting = f->next;
-  if (!fr->waiting) fr->waiting_tail = &fr->waiting;
-  atomic_fetch_sub(&fr->waiting_count, 1);
+  neap__fetch *f = take_waiting(fr);
   finish(f);
   unref(f);
 }

@@ -235,8 +235,6 @@ int neap__storer_open(const neap__storer_config *config, neap__storer **out) {
   return 0;
 }
 
-static void nothing(void *arg) { (void)arg; }
-
 void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   if (!st) return;
   neap__loop *loop = st->config.loop;
@@ -267,7 +265,7 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
                    (unsigned long long)grace_ms);
     return;
   }
-  neap__loop_call(loop, nothing, NULL); /* what is posted has run */
+  neap__loop_settle(loop);
   storer_free(st);
 }
 
