@@ -103,7 +103,8 @@ Replay.__index = Replay
 function M.new(running, l2_directory)
   return setmetatable({
     server = running, l2_directory = l2_directory,
-    connections = {}, segments = {}, committed = {}, committed_count = 0, promised = {}, differences = {}, compared = 0,
+    connections = {}, segments = {}, committed = {}, committed_count = 0, differences = {}, compared = 0,
+    looking = {}, promised = {},
   }, Replay)
 end
 
@@ -181,8 +182,15 @@ function Replay:settle()
   end
 end
 
+-- The recorded server had found an answer to every earlier lookup by the time this chunk was there. Played without the
+-- recorded pauses, a lookup that is still on its way to L2 would find the chunk.
+function Replay:finish_lookups()
+  for id, question in pairs(self.looking) do self:status(question, id, self:ask(question)) end
+end
+
 function Replay:send(line)
   if line.op == 'clear' then self:settle() end
+  if line.op == 'commit_store' then self:finish_lookups() end
   local c = self:connection(line.client)
   local request = { op = line.op, args = {}, connection = c, line = line }
   for i = 3, #line.frames do request.args[i - 2] = msgpack.decode(line.frames[i]) end
@@ -203,18 +211,22 @@ function Replay:receive(client, uid)
   return frames
 end
 
+function Replay:ask(question)
+  self:connection(question.client).socket:send(question.frames)
+  return self:receive(question.client, question.frames[1])
+end
+
 -- "Not yet" may be said more or less often than it was, but what is said in the end must be the same. The answer is
 -- given once; later questions are answered with 0.
-function Replay:status(line, request, frames)
-  local id, recorded = request.args[1], line.frames[3]
+function Replay:status(question, id, frames, once)
   if self.promised[id] then return end
-  while recorded and frames and not frames[3] do
-    request.connection.socket:send(request.line.frames)
-    frames = self:receive(line.client, line.frames[1])
+  while frames and not frames[3] and not once do
+    frames = self:ask(question)
   end
-  if not frames then return self:differ('%s: no final answer to %s', id, line.op) end
+  if not frames then return self:differ('%s: no final answer to %s', id, question.op) end
   if not frames[3] then return end
-  self.promised[id] = comparable(line.op, frames[3])
+  self.promised[id] = comparable(question.op, frames[3])
+  self.looking[id] = nil
 end
 
 ---@param exceptions table[] { op, reason, accept(got, recorded, request) }
@@ -228,11 +240,15 @@ function Replay:compare(line, exceptions)
   if frames[2] ~= line.frames[2] then self:differ('%s came back with another op frame', line.op) end
   local got, recorded = comparable(line.op, frames[3]), comparable(line.op, line.frames[3])
   if line.op == 'query_prefetch_status' then
-    self:status(line, request, frames)
     local id = request.args[1]
+    self:status(request.line, id, frames, not line.frames[3])
     if not line.frames[3] then return end
     got = self.promised[id]
     self.promised[id] = nil
+  end
+  if line.op == 'lookup' then
+    local id = request.args[1].request_id
+    self.looking[id] = self.questions[id]
   end
   self:remember(line.op, request, frames[3])
   if got == recorded then return end
@@ -242,12 +258,23 @@ function Replay:compare(line, exceptions)
   self:differ('%s answered %s; recorded was %s', line.op, got, recorded)
 end
 
+-- How the status of each lookup was asked for, by request id.
+local function questions(lines)
+  local by_id = {}
+  for _, line in ipairs(lines) do
+    if line.from == 'c2s' and line.op == 'query_prefetch_status' then by_id[msgpack.decode(line.frames[3])] = line end
+  end
+  return by_id
+end
+
 ---Plays one file.
 ---@param name string
 ---@param exceptions? table[]
 function Replay:play(name, exceptions)
   self.file = name
-  for _, line in ipairs(M.load(name)) do
+  local lines = M.load(name)
+  self.questions = questions(lines)
+  for _, line in ipairs(lines) do
     local streamed = line.op == 'subscribe_kv_events' or line.frames[2] == ''
     if line.from == 'c2s' and not streamed then
       self:send(line)
