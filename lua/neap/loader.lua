@@ -7,15 +7,36 @@ local check_schema = require 'neap.schema'
 
 local loader = {}
 
+-- Names of the module's adapters; two names of one adapter count once.
 local function classes_of(module)
-  local names = {}
+  local names, seen = {}, {}
   for name, value in pairs(module) do
-    if adapter.is(value) then
+    if adapter.is(value) and not seen[value] then
       names[#names + 1] = tostring(name)
+      seen[value] = true
     end
   end
   table.sort(names)
-  return #names > 0 and table.concat(names, ', ') or 'none'
+  return names
+end
+
+-- The class that is meant, and its name.
+local function choose(path, module, class_name)
+  local names = classes_of(module)
+  local all = #names > 0 and table.concat(names, ', ') or 'none'
+  if not class_name then
+    if #names ~= 1 then
+      error(("%s: 'class_name' is missing: which store of it? The module's adapters: %s"):format(path, all), 0)
+    end
+    class_name = names[1]
+  end
+  local class = module[class_name]
+  if class == nil then
+    error(("%s: there is no class '%s'; the module's adapters: %s"):format(path, class_name, all), 0)
+  elseif not adapter.is(class) then
+    error(("%s: '%s' is a %s, expected what neap.adapter{...} returns"):format(path, class_name, type(class)), 0)
+  end
+  return class, class_name
 end
 
 local function run(path)
@@ -48,19 +69,15 @@ local function find_schema(path, module, class_name, class, config_class_name)
 end
 
 ---@param path string
----@param class_name string
+---@param class_name? string
 ---@param config_class_name? string
 ---@return neap.Adapter class
 ---@return table<string, neap.Parameter>? schema
+---@return string name
 function loader.load(path, class_name, config_class_name)
   local module = run(path)
-  local class = module[class_name]
-  if class == nil then
-    error(("%s: there is no class '%s'; the module's adapters: %s"):format(path, class_name, classes_of(module)), 0)
-  elseif not adapter.is(class) then
-    error(("%s: '%s' is a %s, expected what neap.adapter{...} returns"):format(path, class_name, type(class)), 0)
-  end
-  return class, find_schema(path, module, class_name, class, config_class_name)
+  local class, name = choose(path, module, class_name)
+  return class, find_schema(path, module, name, class, config_class_name), name
 end
 
 return loader

@@ -11,12 +11,13 @@
 ---@field max? number at most
 ---@field above? number more than
 ---@field enum? any[]
+---@field live? boolean may be changed while the adapter runs
 ---@field doc? string
 
 local types = { number = true, integer = true, boolean = true, string = true, object = true, array = true }
 local attributes = {
-  type = 'string', required = 'boolean', min = 'number', max = 'number', above = 'number', enum = 'table',
-  doc = 'string', default = 'any',
+  type = 'string', required = 'boolean', live = 'boolean', min = 'number', max = 'number', above = 'number',
+  enum = 'table', doc = 'string', default = 'any',
 }
 
 local function check_parameter(declaration)
@@ -29,7 +30,7 @@ local function check_parameter(declaration)
   for attribute, value in pairs(declaration) do
     local expected = attributes[attribute]
     if not expected then
-      return (".%s is unknown; expected type, required, default, min, max, above, enum or doc")
+      return (".%s is unknown; expected type, required, default, min, max, above, enum, live or doc")
         :format(tostring(attribute))
     elseif expected ~= 'any' and type(value) ~= expected then
       return ('.%s is a %s, expected a %s'):format(attribute, type(value), expected)

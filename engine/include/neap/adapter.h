@@ -87,6 +87,9 @@ typedef struct neap_op {
 
 typedef enum neap_log_level { NEAP_DEBUG = 0, NEAP_INFO = 1, NEAP_WARNING = 2, NEAP_ERROR = 3 } neap_log_level;
 
+/* Another adapter that an adapter opened for its own use: a store that replicates, falls through, encrypts. */
+typedef struct neap_inner neap_inner;
+
 /* Services of the engine. The pointer given to open stays valid until close returns. All functions may be called
  * from any thread. */
 typedef struct neap_host {
@@ -110,13 +113,38 @@ typedef struct neap_host {
   uint32_t (*crc32c)(uint32_t seed, const void *data, size_t bytes);
   /* CLOCK_MONOTONIC in nanoseconds, the clock of deadline_ns. */
   uint64_t (*now_ns)(void *engine);
+  /* Opens the adapter that config_json describes (an object as --l2-adapter takes it, without the framework's keys of
+   * capacity and eviction). Blocks while it opens; call it inside open or on a thread of your own. done(ctx, op) is
+   * called once per submitted operation, on any thread, also before inner_submit returned. */
+  int (*inner_open)(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
+                    neap_inner **out, neap_error *err);
+  /* Hands over an operation that the caller made and owns until its done; an operation that the inner adapter does not
+   * support ends with NEAP_ENOTSUP results. Never blocks. */
+  void (*inner_submit)(neap_inner *inner, neap_op *op);
+  void (*inner_cancel)(neap_inner *inner, neap_op *op);           /* as neap_adapter.cancel */
+  int (*inner_can)(neap_inner *inner, neap_op_kind kind);         /* 1 or 0 */
+  int (*inner_status)(neap_inner *inner, char *json, size_t cap); /* as neap_adapter.status */
+  void (*inner_close)(neap_inner *inner);                         /* no operation is in flight. May block. */
 } neap_host;
+
+/* What an adapter declares so that the framework does it. Zero: the framework's default. The configuration of a tier
+ * may say otherwise, key by key.
+ * concurrency  operations that it is given at once
+ * batch        objects of one operation at most; longer ones are split
+ * deadline_ms  of one operation
+ * retries      further attempts for objects that ended with NEAP_EIO or NEAP_ETIMEDOUT; stores and loads are
+ *              idempotent by contract
+ * backoff_ms   before the first further attempt; doubled for each one after it, with jitter */
+typedef struct neap_traits {
+  uint32_t size;
+  uint32_t concurrency, batch, deadline_ms, retries, backoff_ms;
+} neap_traits;
 
 /* The table of a store.
  * name         the type name in `{"type": NAME}` and the class name in `{"type":"plugin","class_name": NAME}`
  * schema_json  the parameters it takes, or NULL for "any": a JSON object
  *              {"PARAM":{"type":"number|integer|boolean|string|object|array","required":true,"default":...,
- *                        "min":...,"max":...,"above":...,"enum":[...],"doc":"..."}, ...}
+ *                        "min":...,"max":...,"above":...,"enum":[...],"live":true,"doc":"..."}, ...}
  *              Parameters are checked against it and defaults filled in before open. min, max and above bound a number,
  *              the bytes of a string, the items of an array; a required string is never empty; null is "not given".
  * open         adapter: this very table, so that one implementation can stand behind many tables; params_json: the
@@ -126,7 +154,11 @@ typedef struct neap_host {
  * cancel       a hint that nobody waits for op any more; done(op) is still owed. May be NULL.
  * status       writes a JSON object of the adapter's own facts into json (NUL-terminated, at most cap bytes); returns
  *              its length or an error. Any thread. May be NULL.
- * close        no operation is in flight; frees self. Called once. */
+ * close        no operation is in flight; frees self. Called once.
+ * traits       may be NULL; lives as long as the table
+ * reconfigure  takes parameters that changed while it runs: params_json is a whole checked object as for open, and only
+ *              parameters whose schema says "live":true differ from the last one. 0, or an error and nothing changed.
+ *              Calls come one at a time, on a thread that may block, with operations in flight. May be NULL. */
 typedef struct neap_adapter {
   uint32_t magic, abi;
   uint32_t size;
@@ -143,6 +175,8 @@ typedef struct neap_adapter {
   void (*cancel)(void *self, neap_op *op);
   int (*status)(void *self, char *json, size_t cap);
   void (*close)(void *self);
+  const neap_traits *traits;
+  int (*reconfigure)(void *self, const char *params_json, neap_error *err);
 } neap_adapter;
 
 #define NEAP_ADAPTER_INIT(name_, version_)                                                                       \

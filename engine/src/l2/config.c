@@ -2,7 +2,7 @@
  *
  * l2/config.c - one `--l2-adapter JSON` into an adapter table with checked parameters.
  *
- *      {"type":"fs", "base_path":..., KEYS}                                   a built-in type, parameters beside KEYS
+ *      {"type":"fs", "base_path":..., KEYS}     a built-in type or a module of that name, parameters beside KEYS
  *      {"type":"plugin", "module_path":..., "class_name":..., "adapter_params":{...}, KEYS}          a module
  *
  * KEYS belong to the framework and mean the same for every type; adapters never see them. The whole object is checked
@@ -116,34 +116,53 @@ static int read_frame(cJSON *config, neap__tier_config *out, neap_error *err) {
   return read_eviction(config, out, err);
 }
 
+/* Finds and loads a module. class_name NULL: its only adapter. */
+static int load_module(const char *plugin_dirs, const char *module_path, const char *class_name,
+                       const char *config_class_name, const neap_adapter **out, neap_error *err) {
+  char path[PATH_BYTES];
+  int rc = neap__registry_locate(plugin_dirs, module_path, path, sizeof path, err);
+  if (rc) return rc;
+  const neap__loader *loader = neap__registry_loader(path, err);
+  return loader ? loader->load(path, class_name, config_class_name, out, err) : NEAP_ENOTSUP;
+}
+
+/* The adapter behind a type: built in, or the only one of the module of that name. */
+static int find_type(const char *type, const char *plugin_dirs, const neap_adapter **out, neap_error *err) {
+  neap_error unknown = {""}, missing = {""};
+  *out = neap__registry_find(type, plugin_dirs, &unknown);
+  if (*out) return 0;
+  bool is_name = !type[strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_")];
+  int rc = is_name ? load_module(plugin_dirs, type, NULL, NULL, out, &missing) : NEAP_ENOENT;
+  if (rc == NEAP_ENOENT) return neap__fail(err, NEAP_EINVAL, "%s", unknown.text);
+  return rc ? neap__fail(err, rc, "%s", missing.text) : 0;
+}
+
 /* A module: find it, load it, check adapter_params with the schema of the table. *params points into config. */
 static int read_module(cJSON *config, const char *plugin_dirs, neap__tier_config *out, cJSON **params,
                        neap_error *err) {
-  char path[PATH_BYTES];
+  const char *module_path = string_of(config, "module_path");
   cJSON *schema = NULL;
   neap_error why = {""};
   int rc = check_keys(config, module_schema, err);
   if (rc == 0) rc = read_frame(config, out, err);
-  if (rc == 0) rc = neap__registry_locate(plugin_dirs, string_of(config, "module_path"), path, sizeof path, err);
-  if (rc) return rc;
-  const neap__loader *loader = neap__registry_loader(path, err);
-  if (!loader) return NEAP_ENOTSUP;
-  rc = loader->load(path, string_of(config, "class_name"), string_of(config, "config_class_name"), &out->adapter, err);
+  if (rc == 0)
+    rc = load_module(plugin_dirs, module_path, string_of(config, "class_name"), string_of(config, "config_class_name"),
+                     &out->adapter, err);
   if (rc) return rc;
   *params = cJSON_GetObjectItemCaseSensitive(config, "adapter_params");
   rc = neap__schema_parse(out->adapter->schema_json, &schema, &why);
-  if (rc) return neap__fail(err, rc, "%s: adapter '%s': %s", path, out->adapter->name, why.text);
+  if (rc) return neap__fail(err, rc, "%s: adapter '%s': %s", module_path, out->adapter->name, why.text);
   rc = neap__schema_apply(schema, *params, "adapter_params", false, err);
   cJSON_Delete(schema);
   return rc;
 }
 
-/* A built-in type: its parameters stand beside the framework's keys, which are taken out for open(). */
-static int read_builtin(cJSON *config, neap__tier_config *out, cJSON **params, neap_error *err) {
+/* A type by its own name: its parameters stand beside the framework's keys, which are taken out for open(). */
+static int read_named(cJSON *config, const char *plugin_dirs, neap__tier_config *out, cJSON **params, neap_error *err) {
   cJSON *frame = NULL;
-  out->adapter = neap__registry_find(out->type, err);
-  if (!out->adapter) return NEAP_EINVAL;
-  int rc = check_keys(config, out->adapter->schema_json, err);
+  int rc = find_type(out->type, plugin_dirs, &out->adapter, err);
+  if (rc) return rc;
+  rc = check_keys(config, out->adapter->schema_json, err);
   if (rc == 0) rc = read_frame(config, out, err);
   if (rc == 0) rc = neap__schema_parse(frame_schema, &frame, err);
   if (rc) return rc;
@@ -175,7 +194,8 @@ static int read_config(cJSON *config, const char *plugin_dirs, neap__tier_config
   int rc = refuse_serde(config, err);
   if (rc) return rc;
   bool module = strcmp(out->type, "plugin") == 0 || strcmp(out->type, "native_plugin") == 0;
-  rc = module ? read_module(config, plugin_dirs, out, &params, err) : read_builtin(config, out, &params, err);
+  rc =
+      module ? read_module(config, plugin_dirs, out, &params, err) : read_named(config, plugin_dirs, out, &params, err);
   if (rc) return rc;
   out->name = strdup(out->adapter->name);
   out->params_json = cJSON_PrintUnformatted(params);

@@ -6,6 +6,7 @@
  * read. What a module contains is the loaders' business (native.c, the script layer). */
 #include "l2/registry.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define TYPES_MAX 64
 #define LOADERS_MAX 8
 #define PATH_BYTES 4096
+#define NAMES_MAX 256
 
 static const neap_adapter *types[TYPES_MAX];
 static size_t types_count;
@@ -43,19 +45,55 @@ int neap_adapter_register(const neap_adapter *adapter) {
   return 0;
 }
 
-const neap_adapter *neap__registry_find(const char *type, neap_error *err) {
-  const char *names[TYPES_MAX + NEAP_ARRAY_LEN(module_types)] = {NULL};
+/* Names for a message; they live in `text`. */
+typedef struct name_list {
+  const char *names[NAMES_MAX];
+  size_t count, used;
+  char text[4096];
+} name_list;
+
+static void add_name(name_list *list, const char *name, size_t length) {
+  if (list->count == NAMES_MAX || list->used + length + 1 > sizeof list->text) return;
+  char *copy = list->text + list->used;
+  memcpy(copy, name, length);
+  copy[length] = 0;
+  list->names[list->count++] = copy;
+  list->used += length + 1;
+}
+
+/* Modules NAME.lua and folders NAME of one plugin directory. */
+static void add_modules(name_list *list, const char *dir) {
+  DIR *stream = opendir(dir);
+  if (!stream) return;
+  for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
+    const char *dot = strchr(entry->d_name, '.');
+    if (!dot || (dot > entry->d_name && strcmp(dot, ".lua") == 0))
+      add_name(list, entry->d_name, strcspn(entry->d_name, "."));
+  }
+  closedir(stream);
+}
+
+/* For-each over a colon-separated list; an empty entry is skipped: it never means the working directory. */
+static void add_all_modules(name_list *list, const char *plugin_dirs) {
+  char *dirs = strdup(plugin_dirs ? plugin_dirs : ""), *rest = dirs, *dir;
+  while (dirs && (dir = strsep(&rest, ":")))
+    if (*dir) add_modules(list, dir);
+  free(dirs);
+}
+
+const neap_adapter *neap__registry_find(const char *type, const char *plugin_dirs, neap_error *err) {
+  name_list list = {.count = 0};
   char known[256] = "";
-  size_t count = 0;
-  for (; count < types_count; count++) {
-    if (strcmp(types[count]->name, type) == 0) return types[count];
-    names[count] = types[count]->name;
+  for (size_t i = 0; i < types_count; i++) {
+    if (strcmp(types[i]->name, type) == 0) return types[i];
+    add_name(&list, types[i]->name, strlen(types[i]->name));
   }
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(module_types); i++) names[count++] = module_types[i];
-  const char *nearest = neap__nearest(type, names, count);
-  for (size_t i = 0, used = 0; i < count && used < sizeof known; i++) {
-    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(module_types); i++) add_name(&list, module_types[i], strlen(module_types[i]));
+  for (size_t i = 0, used = 0; i < list.count && used < sizeof known; i++) {
+    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", list.names[i]);
   }
+  add_all_modules(&list, plugin_dirs);
+  const char *nearest = neap__nearest(type, list.names, list.count);
   neap__fail(err, NEAP_ENOENT, "unknown L2 adapter type '%.64s'; %s%s%s", type,
              nearest ? "did you mean '" : "expected one of: ", nearest ? nearest : known, nearest ? "'?" : "");
   return NULL;

@@ -4,21 +4,22 @@
  *
  * Three sources of tables: built-in types (neap_adapter_register), native plugins (`module_path` ending in .so or
  * naming one) and modules of other loaders (the script layer adds one for .lua). Plugins are looked for only in the
- * directories of the plugin path. */
+ * directories of the plugin path. A module that offers one adapter can be named as a type, too. */
 #pragma once
 #include <neap/adapter.h>
 
 #include "base/base.h"
 
-/* The built-in type of that name, or NULL with the nearest known name in err. */
-const neap_adapter *neap__registry_find(const char *type, neap_error *err);
+/* The built-in type of that name, or NULL; err then names the nearest of all types, built in or modules of plugin_dirs
+ * (may be NULL). */
+const neap_adapter *neap__registry_find(const char *type, const char *plugin_dirs, neap_error *err);
 
 /* A loader of plugin modules: path is an existing file with its suffix, class_name and config_class_name (may be NULL)
  * as configured. On success *out stays valid until the process ends. */
 typedef struct neap__loader {
   const char *suffix; /* ".lua" */
   int (*load)(const char *path, const char *class_name, const char *config_class_name, const neap_adapter **out,
-              neap_error *err);
+              neap_error *err); /* class_name NULL: the only adapter there */
 } neap__loader;
 /* Adds a loader; the struct must live as long as the program. Before the first engine is opened. */
 void neap__registry_add_loader(const neap__loader *loader);

@@ -5,9 +5,9 @@
  * The messages are LMCache's where it has one ("max_size_gb must be a positive number"), followed by what was found.
  * They are made from the rules, so every parameter of every adapter speaks the same way. Stateless, any thread.
  *
- * Rules of a parameter: type, required, default, min, max, above, enum, doc. min, max and above bound numbers, or the
- * length of a string in bytes and of an array in items; enum lists strings or numbers; a required string is never
- * empty. A boolean is no number. */
+ * Rules of a parameter: type, required, default, min, max, above, enum, live, doc. min, max and above bound numbers, or
+ * the length of a string in bytes and of an array in items; enum lists strings or numbers; a required string is never
+ * empty. A boolean is no number. live tells which parameters reconfigure may change. */
 #include "l2/schema.h"
 
 #include <math.h>
@@ -57,7 +57,7 @@ static const type_name *type_of(const cJSON *rule) {
 /* --- the schema itself ---------------------------------------------------------------------------------------- */
 
 static int check_rule(const cJSON *rule, neap_error *err) {
-  static const char *const words[] = {"type", "required", "default", "min", "max", "above", "enum", "doc"};
+  static const char *const words[] = {"type", "required", "default", "min", "max", "above", "enum", "live", "doc"};
   if (!cJSON_IsObject(rule)) return neap__fail(err, NEAP_EINVAL, "schema: %s must be a dict", rule->string);
   const type_name *type = type_of(rule);
   if (!type) {

@@ -25,14 +25,14 @@ void neap__module_push(lua_State *L, const char *path, const char *class_name, c
   lua_pushstring(L, path);
   lua_pushstring(L, class_name);
   lua_pushstring(L, config_class_name);
-  neap__vm_invoke(L, 3, 2);
+  neap__vm_invoke(L, 3, 3);
 }
 
 /* What probe_body reads from the class; strings and tree are the caller's to free. */
 typedef struct probe {
   const char *path, *class_name, *config_class_name;
   cJSON *schema; /* an object; its member "schema" is the schema */
-  char *version;
+  char *name, *version;
   bool removes, lists;
 } probe;
 
@@ -47,6 +47,7 @@ static int probe_body(lua_State *L) {
   probe *p = lua_touserdata(L, 1);
   lua_settop(L, 0);
   neap__module_push(L, p->path, p->class_name, p->config_class_name);
+  p->name = strdup(lua_tostring(L, 3));
   if (!lua_isnil(L, 2)) neap__value_take(L, 2, p->schema, "schema");
   p->removes = has(L, "delete");
   p->lists = has(L, "list");
@@ -70,9 +71,9 @@ static neap__lua_class *class_new(probe *p) {
   if (!class) return NULL;
   const cJSON *schema = cJSON_GetObjectItemCaseSensitive(p->schema, "schema");
   class->path = strdup(p->path);
-  class->class_name = strdup(p->class_name);
+  class->class_name = p->name;
   class->version = p->version;
-  p->version = NULL;
+  p->name = p->version = NULL;
   if (p->config_class_name) class->config_class_name = strdup(p->config_class_name);
   if (schema) class->schema_json = cJSON_PrintUnformatted(schema);
   if (!class->path || !class->class_name || !class->version || !class->config_class_name != !p->config_class_name ||
@@ -124,12 +125,11 @@ static const neap_adapter *class_keep(neap__lua_class *class) {
 static int load(const char *path, const char *class_name, const char *config_class_name, const neap_adapter **out,
                 neap_error *err) {
   probe p = {.path = path, .class_name = class_name, .config_class_name = config_class_name};
-  if (!class_name) return neap__fail(err, NEAP_EINVAL, "%s: 'class_name' is missing: which store of it?", path);
   p.schema = cJSON_CreateObject();
   if (!p.schema) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", path);
   neap__vm vm;
   neap__lua_class *class = NULL;
-  int rc = neap__vm_open(&vm, NULL, NULL, class_name, path, err);
+  int rc = neap__vm_open(&vm, NULL, NULL, class_name ? class_name : path, path, err);
   if (rc != 0) goto out;
   rc = neap__vm_call(&vm, "load", probe_body, &p, err);
   neap__vm_close(&vm);
@@ -141,6 +141,7 @@ static int load(const char *path, const char *class_name, const char *config_cla
     rc = neap__fail(err, NEAP_ENOMEM, "%s: out of memory", path);
   }
 out:
+  free(p.name);
   free(p.version);
   cJSON_Delete(p.schema);
   return rc;

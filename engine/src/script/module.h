@@ -13,6 +13,6 @@ typedef struct neap__lua_class {
   struct neap__lua_class *next;
 } neap__lua_class;
 
-/* Below neap__vm_call: runs the module and pushes the checked class and its schema (or nil). Raises with file, line
- * and what was expected. */
+/* Below neap__vm_call: runs the module and pushes the checked class, its schema (or nil) and its name; class_name NULL
+ * is the only class there. Raises with file, line and what was expected. */
 void neap__module_push(lua_State *L, const char *path, const char *class_name, const char *config_class_name);
