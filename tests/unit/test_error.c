@@ -166,7 +166,7 @@ static void log_into_a_full_pipe(int full, int done, int go) {
   char byte = 0;
   dup2(full, STDERR_FILENO);
   neap__log_writer_start();
-  for (int i = 0; i < 5000; i++) NEAP_LOG_WARN("line %d of more than a pipe holds", i);
+  for (int i = 0; i < 20000; i++) NEAP_LOG_WARN("line %d of more than pipe and buffers hold", i);
   if (write(done, &byte, 1) != 1 || read(go, &byte, 1) != 1) _exit(1);
   NEAP_LOG_WARN("somebody reads again");
   neap__log_writer_stop();
