@@ -214,8 +214,10 @@ static cJSON *show_storage(const neap__flags *flags, const neap__running *runnin
   cJSON_AddItemToObject(json, "l1_manager_config", show_l1(flags, running));
   add_eviction(json, "eviction_config", flags);
   cJSON *adapters = cJSON_AddArrayToObject(cJSON_AddObjectToObject(json, "l2_adapter_config"), "adapters");
-  for (uint32_t i = 0; i < running->engine->tier_count; i++)
-    cJSON_AddItemToArray(adapters, show_adapter(running->engine->tiers[i]));
+  neap__tier_view tiers;
+  neap__tier_set_view(running->engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++) cJSON_AddItemToArray(adapters, show_adapter(tiers.entries[i].tier));
+  neap__tier_view_drop(running->engine->tiers, &tiers);
   add_flags(json, flags, plain, NEAP_ARRAY_LEN(plain));
   cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "l1_manager_configs"), show_l1(flags, running));
   return json;

@@ -5,13 +5,11 @@
  *   serve/  ->  engine  =  flow/{store,fetch,evict}  over  l2/tier*, policy/stream, l1/l1, chunk/names, base/loop
  *
  * The struct is open to serve/ and to the host API: they call the flows directly. Members are set by open and do not
- * change until close. */
+ * change until close; what the set of tiers holds does (live.h). */
 #pragma once
 #include "flow/evict.h"
 #include "flow/fetch.h"
 #include "flow/store.h"
-
-#define NEAP_TIERS_MAX 16u
 
 typedef struct neap__engine_config {
   neap__l1_config l1;          /* emit is set by the engine */
@@ -37,9 +35,7 @@ typedef struct neap__engine {
   neap__l1_report report;
   neap__stream *stream;
   neap__evictor *evictor;
-  neap__tier *tiers[NEAP_TIERS_MAX];
-  neap__tier_config tier_configs[NEAP_TIERS_MAX];
-  uint32_t tier_count;
+  neap__tier_set *tiers;
   neap__storer *storer;
   neap__fetcher *fetcher;
   uint64_t opened_ns;

@@ -17,9 +17,11 @@
 
 #define GIB 1073741824.0
 #define PATH_BYTES 4096
+#define NAME_BYTES "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 static const char frame_schema[] =
     "{\"type\":{\"type\":\"string\",\"required\":true},"
+    "\"name\":{\"type\":\"string\",\"min\":1,\"max\":63},"
     "\"affinity_tag\":{\"type\":\"string\",\"default\":\"_default\"},"
     "\"shared\":{\"type\":\"boolean\",\"default\":false},"
     "\"persist_enabled\":{\"type\":\"boolean\",\"default\":true},"
@@ -110,6 +112,13 @@ static int read_frame(cJSON *config, neap__tier_config *out, neap_error *err) {
   if (strcmp(tag, "_default") != 0) {
     return neap__fail(err, NEAP_EINVAL, "Unknown L1 affinity_tag: '%.64s'; the one L1 here is '_default'", tag);
   }
+  const char *label = string_of(config, "name");
+  if (label && (!label[strspn(label, "0123456789")] || label[strspn(label, NAME_BYTES)]))
+    return neap__fail(err, NEAP_EINVAL,
+                      "name: '%.64s' is not valid; expected letters, digits, '.', '_' or '-', and not "
+                      "digits alone",
+                      label);
+  if (label && !(out->label = strdup(label))) return no_memory(err);
   out->shared = cJSON_IsTrue(member(config, "shared"));
   out->persist_enabled = cJSON_IsTrue(member(config, "persist_enabled"));
   out->capacity_bytes = (uint64_t)(member(config, "max_capacity_gb")->valuedouble * GIB);
@@ -208,16 +217,19 @@ int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin
   neap_error why = {""};
   *out = (neap__tier_config){0};
   int rc = neap__json_parse(json, &config, &why);
+  if (rc && !index) return neap__fail(err, rc, "invalid JSON: %s", why.text);
   if (rc) return neap__fail(err, rc, "Invalid JSON for --l2-adapter #%u: %s", index, why.text);
   rc = read_config(config, plugin_dirs, out, &why);
   cJSON_Delete(config);
   if (rc == 0) return 0;
   neap__tier_config_free(out);
+  if (!index) return neap__fail(err, rc, "%s", why.text);
   return neap__fail(err, rc, "--l2-adapter #%u: %s", index, why.text);
 }
 
 void neap__tier_config_free(neap__tier_config *config) {
   free(config->type);
+  free(config->label);
   free(config->name);
   free(config->params_json);
   free(config->shown_json);

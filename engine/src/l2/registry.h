@@ -35,6 +35,7 @@ int neap__registry_locate(const char *plugin_dirs, const char *module_path, char
 typedef struct neap__tier_config {
   const neap_adapter *adapter;
   char *type;        /* as configured: "fs", "plugin", ... */
+  char *label;       /* the name that the configuration gives this tier, NULL: none */
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
@@ -44,9 +45,10 @@ typedef struct neap__tier_config {
   uint64_t capacity_bytes; /* max_capacity_gb; 0 = not bounded by the framework */
 } neap__tier_config;
 
-/* Parses and validates one JSON text (number `index` of the command line, for messages). Unknown keys, wrong types and
- * missing parameters are NEAP_EINVAL with the path of the key, its value, what was expected, and the nearest known
- * name, in LMCache's wording where it has one ("--l2-adapter #1: missing 'type'"). plugin_dirs as above. */
+/* Parses and validates one JSON text (number `index` of the command line, for messages; 0: of none). Unknown keys,
+ * wrong types and missing parameters are NEAP_EINVAL with the path of the key, its value, what was expected, and the
+ * nearest known name, in LMCache's wording where it has one ("--l2-adapter #1: missing 'type'"). plugin_dirs as above.
+ */
 int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
                             neap_error *err);
 void neap__tier_config_free(neap__tier_config *config);

@@ -407,6 +407,7 @@ void neap__tier_lock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item) item->locks++;
+  tier->pins++;
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -415,6 +416,8 @@ void neap__tier_unlock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item && item->locks) item->locks--; /* forgotten and found again in between: its locks went with it */
+  NEAP_ASSERT(tier->pins > 0);
+  if (--tier->pins == 0) pthread_cond_broadcast(&tier->idle);
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -464,6 +467,41 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   return 0;
 }
 
+static void expire_all(neap__tier *tier) {
+  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+}
+
+/* Nobody waits for it, and nobody will load what a lookup has found. */
+static bool quiet(neap__tier *tier) {
+  pthread_mutex_lock(&tier->lock);
+  bool busy = tier->flying_count || tier->pins;
+  pthread_mutex_unlock(&tier->lock);
+  return !busy && !tier->queued;
+}
+
+bool neap__tier_retire(neap__tier *tier) {
+  if (!quiet(tier)) return false;
+  tier->closing = true;
+  return true;
+}
+
+void neap__tier_hurry(neap__tier *tier, bool all) {
+  neap__flight *f = tier->waiting;
+  while (f && f->deadline_ns != UINT64_MAX) f = f->after;
+  if (f) expire(tier, f, NEAP_ECANCELED);
+  if (all) expire_all(tier);
+}
+
+uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns) {
+  struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
+  pthread_mutex_lock(&tier->lock);
+  if (tier->flying_count || tier->pins || tier->stats.queued)
+    (void)pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  uint32_t flying = tier->flying_count;
+  pthread_mutex_unlock(&tier->lock);
+  return flying;
+}
+
 /* What the adapter has not seen is answered now; a listing is told to stop. */
 static void close_begin(void *arg) {
   neap__tier *tier = arg;
@@ -489,7 +527,7 @@ static void timer_closed(uv_handle_t *timer) {
 
 static void close_end(void *arg) {
   neap__tier *tier = arg;
-  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+  expire_all(tier);
   uv_close((uv_handle_t *)&tier->timer, timer_closed);
 }
 

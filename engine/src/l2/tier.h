@@ -52,6 +52,15 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
  * given (loop, pool, names, L1) must stay too. Not on the loop thread. */
 bool neap__tier_close(neap__tier *tier, uint64_t grace_ms);
 
+/* The quiet way to that end, for a tier that nothing new is routed to. hurry gives up what the framework does for
+ * itself and nobody waits for, a listing at the start; with all, everything that somebody waits for (NEAP_ECANCELED).
+ * await returns when something has ended, or at that time: how many operations the adapter has. retire is true when
+ * there is nothing left, neither under way nor to be loaded after a positive lookup; then no task is taken any more.
+ * hurry and retire: loop thread; await: any other. */
+void neap__tier_hurry(neap__tier *tier, bool all);
+uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns);
+bool neap__tier_retire(neap__tier *tier);
+
 /* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP (also for a
  * key of a space that may not use L2), NEAP_EINVAL (no objects), NEAP_ECLOSED: nothing happened, the task is still the
  * caller's. deadline_ms 0 = the tier's default. Loop thread. */

@@ -83,6 +83,7 @@ struct neap__tier {
   neap__tier_stats stats;
   uint64_t seq;
   uint32_t failures_in_row;
+  uint32_t pins; /* positive lookups whose load has not ended */
   bool timer_closed;
   bool abandoned; /* closed while the adapter still had operations */
 };
