@@ -13,6 +13,8 @@
 #define WORK_QUEUE 65536u
 #define GRACE_MS 10000u
 #define PREFETCHES 8u
+#define CHANGES 4u /* changes of adapters at once; each may wait for an adapter */
+#define CHANGE_QUEUE 64u
 
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
@@ -80,6 +82,7 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   }
   int rc = neap__loop_open("neap-loop", &e->loop);
   if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
+  if (!rc) rc = neap__pool_open(CHANGES, CHANGE_QUEUE, &e->changes);
   if (rc) neap__fail(err, rc, "cannot start the engine's threads: %s", neap_strerror(rc));
   if (!rc) rc = open_l1(e, err);
   if (!rc) rc = open_tiers(e, err);
@@ -92,11 +95,19 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   return 0;
 }
 
-/* Stores first (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight; only then may
- * the memory go that adapters were given. */
+static void forget(void *ctx, uint32_t index) { neap__fetcher_forget(((neap__engine *)ctx)->fetcher, index); }
+
+int neap__engine_detach(neap__engine *e, const char *name, uint64_t grace_ms, neap_error *err) {
+  return neap__tier_set_detach(e->tiers, name, grace_ms, forget, e, err);
+}
+
+/* Changes first, then stores (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight;
+ * only then may the memory go that adapters were given. */
 void neap__engine_close(neap__engine *e, bool keep_l1) {
   if (!e) return;
   uint64_t grace_ms = e->config.close_grace_ms ? e->config.close_grace_ms : GRACE_MS;
+  if (e->tiers) neap__tier_set_hurry(e->tiers);
+  if (e->changes) neap__pool_close(e->changes);
   neap__storer_close(e->storer, grace_ms);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
   bool all_closed = !e->tiers || neap__tier_set_close(e->tiers, grace_ms); /* one grace for all of them */

@@ -29,6 +29,7 @@ struct neap__tier_set {
   const char *plugin_dirs;
   neap__tier *routes[NEAP_TIERS_MAX], *tiers[NEAP_TIERS_MAX];
   _Atomic uint32_t attached;
+  atomic_bool hurry;
   pthread_mutex_t lock;
   pthread_cond_t dropped;
   slot slots[NEAP_TIERS_MAX];
@@ -257,7 +258,7 @@ static uint32_t drain(change *c, neap__tier *tier, uint64_t grace_ms) {
   for (;;) {
     neap__loop_call(c->set->env.loop, try_retire, c);
     now = neap__now_ns();
-    if (c->retired || now >= until) return left;
+    if (c->retired || now >= until || atomic_load(&c->set->hurry)) return left;
     left = neap__tier_await(tier, NEAP_MIN(until, now + LOOK_MS * NS_PER_MS));
   }
 }
@@ -296,6 +297,8 @@ int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_
   unclaim(set, c.index);
   return rc;
 }
+
+void neap__tier_set_hurry(neap__tier_set *set) { atomic_store(&set->hurry, true); }
 
 /* --- closing -------------------------------------------------------------------------------------------------- */
 

@@ -67,3 +67,5 @@ int neap__tier_set_attach(neap__tier_set *set, const char *json, uint32_t number
  * may be called again. */
 int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_ms,
                           void (*forget)(void *ctx, uint32_t index), void *ctx, neap_error *err);
+/* From now on changes wait for nothing: for a server that is about to end. */
+void neap__tier_set_hurry(neap__tier_set *set);
