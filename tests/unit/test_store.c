@@ -205,14 +205,15 @@ static void close_waits_for_what_was_offered(void **state) {
 
 static void close_is_bounded_and_what_waits_in_the_queue_is_let_go(void **state) {
   flow_rig *rig = *state;
+  enum { BATCHES = 8, COUNT = 32 * BATCHES + 10 };
+  rig->config.l1.pool_bytes = 2 * COUNT * FLOW_BYTES;
   flow_open(rig, 1);
   neap__log_set_level(NEAP_ERROR + 1);
-  enum { BATCHES = 8, COUNT = 32 * BATCHES + 10 };
   flow_hold(0, NEAP_OP_STORE, true);
-  commit(rig, 0, 50);
+  commit(rig, 0, COUNT);
   neap__storer *storer = own_storer(rig);
   neap__key keys[COUNT];
-  for (uint32_t n = 0; n < COUNT; n++) keys[n] = flow_key(rig, n % 50, 0);
+  for (uint32_t n = 0; n < COUNT; n++) keys[n] = flow_key(rig, n, 0);
   neap__storer_offer(storer, COUNT, keys);
   flow_wait_held(0, BATCHES);
   assert_true(flow_l1(rig).leases_used == COUNT);

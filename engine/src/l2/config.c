@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "l2/limits.h"
 #include "l2/native.h"
 #include "l2/schema.h"
 
@@ -26,7 +27,8 @@ static const char frame_schema[] =
     "\"shared\":{\"type\":\"boolean\",\"default\":false},"
     "\"persist_enabled\":{\"type\":\"boolean\",\"default\":true},"
     "\"max_capacity_gb\":{\"type\":\"number\",\"min\":0,\"max\":1000000000,\"default\":0},"
-    "\"eviction\":{\"type\":\"object\"},"
+    "\"eviction\":{\"type\":\"object\"}," NEAP_LIMITS_SCHEMA
+    ","
     "\"serde\":{\"type\":\"object\"}}";
 
 static const char eviction_schema[] =
@@ -107,6 +109,12 @@ static int refuse_serde(const cJSON *config, neap_error *err) {
   return neap__fail(err, NEAP_ENOTSUP, "this build has no serde '%.64s'", type);
 }
 
+/* Once the adapter is known: what it declares, and what the configuration says instead. */
+static int read_limits(cJSON *config, neap__tier_config *out, neap_error *err) {
+  out->limits = neap__limits_of(out->adapter);
+  return neap__limits_read(config, &out->limits, err);
+}
+
 static int read_frame(cJSON *config, neap__tier_config *out, neap_error *err) {
   const char *tag = string_of(config, "affinity_tag");
   if (strcmp(tag, "_default") != 0) {
@@ -157,6 +165,7 @@ static int read_module(cJSON *config, const char *plugin_dirs, neap__tier_config
   if (rc == 0)
     rc = load_module(plugin_dirs, module_path, string_of(config, "class_name"), string_of(config, "config_class_name"),
                      &out->adapter, err);
+  if (rc == 0) rc = read_limits(config, out, err);
   if (rc) return rc;
   *params = cJSON_GetObjectItemCaseSensitive(config, "adapter_params");
   rc = neap__schema_parse(out->adapter->schema_json, &schema, &why);
@@ -173,6 +182,7 @@ static int read_named(cJSON *config, const char *plugin_dirs, neap__tier_config 
   if (rc) return rc;
   rc = check_keys(config, out->adapter->schema_json, err);
   if (rc == 0) rc = read_frame(config, out, err);
+  if (rc == 0) rc = read_limits(config, out, err);
   if (rc == 0) rc = neap__schema_parse(frame_schema, &frame, err);
   if (rc) return rc;
   for (const cJSON *rule = frame->child; rule; rule = rule->next) {
