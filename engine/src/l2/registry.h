@@ -60,6 +60,7 @@ typedef struct neap__tier_config {
   const neap_adapter *adapter;
   char *type;        /* as configured: "fs", "plugin", ... */
   char *label;       /* the name that the configuration gives this tier, NULL: none */
+  char *path;        /* the file of its module, NULL: built in */
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
@@ -76,6 +77,9 @@ typedef struct neap__tier_config {
  */
 int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
                             neap_error *err);
+/* A configuration that was parsed before, with other values for some parameters of the adapter (an object; null: the
+ * default). They are not checked. On success out and shown (secrets masked) are malloc'd. */
+int neap__tier_config_change(const char *json, const char *params_json, char **out, char **shown, neap_error *err);
 void neap__tier_config_free(neap__tier_config *config);
 
 /* Checks params (an object as JSON text) against an adapter's schema_json (see adapter.h) and fills in defaults.

@@ -2,38 +2,14 @@
  *
  * l2/tier_set.c - see tier_set.h. `routes` and `tiers` belong to the loop thread; the slots are under the lock, and
  * what a change does to a slot that others may see it does on the loop thread as well. */
-#include "l2/tier_set.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "l2/tier_set_defs.h"
+
 #define NS_PER_MS UINT64_C(1000000)
 #define LOOK_MS 20u /* how often a draining tier is looked at, if nothing ends in it */
-
-typedef enum slot_state { FREE, OPENING, ATTACHED, DRAINING, CLOSING } slot_state;
-
-typedef struct slot {
-  slot_state state;
-  bool changing; /* by one thread, which may read and write all of the slot */
-  uint32_t holds;
-  neap__tier *tier;
-  neap__tier_config config;
-  char name[NEAP_TIER_NAME_BYTES];
-} slot;
-
-struct neap__tier_set {
-  neap__tier_env env;
-  const char *plugin_dirs;
-  neap__tier *routes[NEAP_TIERS_MAX], *tiers[NEAP_TIERS_MAX];
-  _Atomic uint32_t attached;
-  atomic_bool hurry;
-  pthread_mutex_t lock;
-  pthread_cond_t dropped;
-  slot slots[NEAP_TIERS_MAX];
-};
 
 int neap__tier_set_open(const neap__tier_env *env, const char *plugin_dirs, neap__tier_set **out) {
   neap__tier_set *set = calloc(1, sizeof *set);
@@ -46,10 +22,11 @@ int neap__tier_set_open(const neap__tier_env *env, const char *plugin_dirs, neap
   return 0;
 }
 
-static void slot_free(neap__tier_set *set, slot *s) {
+static void slot_free(neap__tier_set *set, neap__slot *s) {
   pthread_mutex_lock(&set->lock);
   neap__tier_config_free(&s->config);
-  *s = (slot){0};
+  free(s->json);
+  *s = (neap__slot){0};
   pthread_mutex_unlock(&set->lock);
 }
 
@@ -59,13 +36,13 @@ neap__tier *neap__tier_set_route(const neap__tier_set *set, uint32_t index) { re
 neap__tier *neap__tier_set_at(const neap__tier_set *set, uint32_t index) { return set->tiers[index]; }
 uint32_t neap__tier_set_count(const neap__tier_set *set) { return atomic_load(&set->attached); }
 
-static bool is_seen(const slot *s) { return s->state == ATTACHED || s->state == DRAINING; }
+static bool is_seen(const neap__slot *s) { return s->state == NEAP_SLOT_ATTACHED || s->state == NEAP_SLOT_DRAINING; }
 
 /* Under the lock. */
 static void hold(neap__tier_set *set, uint32_t index, neap__tier_entry *out) {
-  slot *s = &set->slots[index];
+  neap__slot *s = &set->slots[index];
   s->holds++;
-  *out = (neap__tier_entry){.tier = s->tier, .index = index, .draining = s->state == DRAINING};
+  *out = (neap__tier_entry){.tier = s->tier, .index = index, .draining = s->state == NEAP_SLOT_DRAINING};
   memcpy(out->name, s->name, sizeof out->name);
 }
 
@@ -88,7 +65,7 @@ void neap__tier_set_drop(neap__tier_set *set, uint32_t index) {
   pthread_mutex_unlock(&set->lock);
 }
 
-static bool is_named(const slot *s, uint32_t index, const char *name) {
+static bool is_named(const neap__slot *s, uint32_t index, const char *name) {
   char digits[16];
   snprintf(digits, sizeof digits, "%u", index);
   return is_seen(s) && (strcmp(s->name, name) == 0 || strcmp(digits, name) == 0);
@@ -99,7 +76,7 @@ static int find(neap__tier_set *set, const char *name, uint32_t *index, neap_err
   const char *names[NEAP_TIERS_MAX];
   uint32_t count = 0;
   for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
-    const slot *s = &set->slots[i];
+    const neap__slot *s = &set->slots[i];
     *index = i;
     if (is_named(s, i, name)) return 0;
     if (is_seen(s)) names[count++] = s->name;
@@ -122,7 +99,7 @@ int neap__tier_set_hold(neap__tier_set *set, const char *name, neap__tier_entry 
 
 static bool name_taken(const neap__tier_set *set, const char *name) {
   for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++)
-    if (set->slots[i].state != FREE && strcmp(set->slots[i].name, name) == 0) return true;
+    if (set->slots[i].state != NEAP_SLOT_FREE && strcmp(set->slots[i].name, name) == 0) return true;
   return false;
 }
 
@@ -139,21 +116,23 @@ static int name_slot(const neap__tier_set *set, const neap__tier_config *config,
 }
 
 /* Takes config over. */
-static int reserve(neap__tier_set *set, neap__tier_config *config, uint32_t *index, neap_error *err) {
-  char name[NEAP_TIER_NAME_BYTES];
-  int rc = 0;
+static int reserve(neap__tier_set *set, neap__tier_config *config, const char *json, uint32_t *index, neap_error *err) {
+  char name[NEAP_TIER_NAME_BYTES], *copy = strdup(json);
+  int rc = copy ? 0 : neap__fail(err, NEAP_ENOMEM, "out of memory");
   pthread_mutex_lock(&set->lock);
-  for (*index = 0; *index < NEAP_TIERS_MAX && set->slots[*index].state != FREE;) ++*index;
-  if (*index == NEAP_TIERS_MAX)
+  for (*index = 0; *index < NEAP_TIERS_MAX && set->slots[*index].state != NEAP_SLOT_FREE;) ++*index;
+  if (rc == 0 && *index == NEAP_TIERS_MAX)
     rc = neap__fail(err, NEAP_ELIMIT, "%u adapters are attached, which is the most", NEAP_TIERS_MAX);
   if (rc == 0) rc = name_slot(set, config, name, err);
   if (rc == 0) {
-    slot *s = &set->slots[*index];
-    *s = (slot){.state = OPENING, .changing = true, .config = *config};
+    neap__slot *s = &set->slots[*index];
+    *s = (neap__slot){.state = NEAP_SLOT_OPENING, .changing = true, .config = *config, .json = copy};
     memcpy(s->name, name, sizeof s->name);
   }
   pthread_mutex_unlock(&set->lock);
-  if (rc) neap__tier_config_free(config);
+  if (rc == 0) return 0;
+  free(copy);
+  neap__tier_config_free(config);
   return rc;
 }
 
@@ -168,11 +147,11 @@ typedef struct change {
 static void publish(void *arg) {
   const change *c = arg;
   neap__tier_set *set = c->set;
-  slot *s = &set->slots[c->index];
+  neap__slot *s = &set->slots[c->index];
   set->routes[c->index] = set->tiers[c->index] = s->tier;
   atomic_fetch_add(&set->attached, 1);
   pthread_mutex_lock(&set->lock);
-  s->state = ATTACHED;
+  s->state = NEAP_SLOT_ATTACHED;
   s->changing = false;
   pthread_mutex_unlock(&set->lock);
 }
@@ -182,10 +161,10 @@ int neap__tier_set_attach(neap__tier_set *set, const char *json, uint32_t number
   neap__tier_config config;
   uint32_t index;
   int rc = neap__tier_config_parse(json, number, set->plugin_dirs, &config, err);
-  if (rc == 0) rc = reserve(set, &config, &index, err);
+  if (rc == 0) rc = reserve(set, &config, json, &index, err);
   if (rc) return rc;
 
-  slot *s = &set->slots[index];
+  neap__slot *s = &set->slots[index];
   neap__tier_env env = set->env;
   env.index = index;
   rc = neap__tier_open(&s->config, &env, &s->tier, err);
@@ -203,11 +182,10 @@ int neap__tier_set_attach(neap__tier_set *set, const char *json, uint32_t number
 
 /* --- detaching ------------------------------------------------------------------------------------------------ */
 
-/* Takes the slot for a change. */
-static int claim(neap__tier_set *set, const char *name, uint32_t *index, neap_error *err) {
+int neap__slot_claim(neap__tier_set *set, const char *name, uint32_t *index, neap_error *err) {
   pthread_mutex_lock(&set->lock);
   int rc = find(set, name, index, err);
-  slot *s = &set->slots[*index];
+  neap__slot *s = &set->slots[*index];
   if (rc == 0 && s->changing)
     rc = neap__fail(err, NEAP_EBUSY, "a change of adapter '%s' is under way; try again when it has ended", s->name);
   if (rc == 0) s->changing = true;
@@ -215,7 +193,7 @@ static int claim(neap__tier_set *set, const char *name, uint32_t *index, neap_er
   return rc;
 }
 
-static void unclaim(neap__tier_set *set, uint32_t index) {
+void neap__slot_unclaim(neap__tier_set *set, uint32_t index) {
   pthread_mutex_lock(&set->lock);
   set->slots[index].changing = false;
   pthread_mutex_unlock(&set->lock);
@@ -228,7 +206,7 @@ static void begin_drain(void *arg) {
   set->routes[c->index] = NULL;
   atomic_fetch_sub(&set->attached, 1);
   pthread_mutex_lock(&set->lock);
-  set->slots[c->index].state = DRAINING;
+  set->slots[c->index].state = NEAP_SLOT_DRAINING;
   pthread_mutex_unlock(&set->lock);
   neap__tier_hurry(set->tiers[c->index], false);
 }
@@ -247,7 +225,7 @@ static void try_retire(void *arg) {
   if (!c->retired) return;
   set->tiers[c->index] = NULL;
   pthread_mutex_lock(&set->lock);
-  set->slots[c->index].state = CLOSING;
+  set->slots[c->index].state = NEAP_SLOT_CLOSING;
   pthread_mutex_unlock(&set->lock);
 }
 
@@ -264,7 +242,7 @@ static uint32_t drain(change *c, neap__tier *tier, uint64_t grace_ms) {
 }
 
 static void close_slot(neap__tier_set *set, uint32_t index) {
-  slot *s = &set->slots[index];
+  neap__slot *s = &set->slots[index];
   pthread_mutex_lock(&set->lock);
   while (s->holds) pthread_cond_wait(&set->dropped, &set->lock);
   pthread_mutex_unlock(&set->lock);
@@ -276,7 +254,7 @@ static void close_slot(neap__tier_set *set, uint32_t index) {
 int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_ms,
                           void (*forget)(void *ctx, uint32_t index), void *ctx, neap_error *err) {
   change c = {.set = set, .forget = forget, .ctx = ctx};
-  int rc = claim(set, name, &c.index, err);
+  int rc = neap__slot_claim(set, name, &c.index, err);
   if (rc) return rc;
   neap__tier *tier = set->slots[c.index].tier;
   neap__loop_call(set->env.loop, begin_drain, &c);
@@ -294,7 +272,7 @@ int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_
       "adapter '%s' gets nothing new, but it has not given back %u operations after %llu ms; detach it again "
       "when it has",
       set->slots[c.index].name, left, (unsigned long long)grace_ms);
-  unclaim(set, c.index);
+  neap__slot_unclaim(set, c.index);
   return rc;
 }
 
@@ -306,11 +284,11 @@ bool neap__tier_set_close(neap__tier_set *set, uint64_t grace_ms) {
   bool all = true;
   uint64_t until = neap__now_ns() + grace_ms * NS_PER_MS;
   for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
-    slot *s = &set->slots[i];
+    neap__slot *s = &set->slots[i];
     if (!is_seen(s)) continue;
     uint64_t now = neap__now_ns();
     all &= neap__tier_close(s->tier, now < until ? (until - now) / NS_PER_MS : 0);
-    neap__tier_config_free(&s->config);
+    slot_free(set, s);
   }
   pthread_cond_destroy(&set->dropped);
   pthread_mutex_destroy(&set->lock);

@@ -53,6 +53,10 @@ void neap__tier_view_drop(neap__tier_set *set, const neap__tier_view *view);
 int neap__tier_set_hold(neap__tier_set *set, const char *name, neap__tier_entry *out, neap_error *err);
 /* Ends one hold. */
 void neap__tier_set_drop(neap__tier_set *set, uint32_t index);
+/* The texts of a held tier's configuration that may change, malloc'd: its parameters, and the whole with secrets
+ * masked. NULL when there is no memory. */
+char *neap__tier_set_params(neap__tier_set *set, uint32_t index);
+char *neap__tier_set_shown(neap__tier_set *set, uint32_t index);
 
 /* --- changes; any thread but the loop, one at a time per tier (else NEAP_EBUSY). They block. ------------------- */
 
@@ -67,5 +71,13 @@ int neap__tier_set_attach(neap__tier_set *set, const char *json, uint32_t number
  * may be called again. */
 int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_ms,
                           void (*forget)(void *ctx, uint32_t index), void *ctx, neap_error *err);
+/* Replaces the adapter of a tier by a new instance of it: its module is read anew, its parameters are those that it
+ * has, with those of params_json (an object; may be NULL) instead. See neap__tier_reload. */
+int neap__tier_set_reload(neap__tier_set *set, const char *name, const char *params_json, uint64_t grace_ms,
+                          uint32_t *left, neap_error *err);
+
+/* Changes parameters of a running adapter: those that its schema declares live. */
+int neap__tier_set_configure(neap__tier_set *set, const char *name, const char *params_json, neap_error *err);
+
 /* From now on changes wait for nothing: for a server that is about to end. */
 void neap__tier_set_hurry(neap__tier_set *set);

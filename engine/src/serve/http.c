@@ -35,6 +35,8 @@ static const route routes[] = {
     {"GET", "/adapters", neap__http_tiers_list},
     {"POST", "/adapters", neap__http_tier_attach},
     {"GET", "/adapters/*", neap__http_tier_get},
+    {"POST", "/adapters/*", neap__http_tier_reload},
+    {"PATCH", "/adapters/*", neap__http_tier_configure},
     {"DELETE", "/adapters/*", neap__http_tier_detach},
     {"GET", "/version", neap__http_version},
     {"GET", "/lmc_version", neap__http_lmc_version},

@@ -5,6 +5,8 @@
  *   GET    /adapters           {"adapters": [ADAPTER, ...]}
  *   POST   /adapters           body: what --l2-adapter takes; 201 and the ADAPTER
  *   GET    /adapters/NAME      ADAPTER; its index will do for a NAME
+ *   POST   /adapters/NAME/reload   a new instance takes over; body: parameters to change, if any; ADAPTER
+ *   PATCH  /adapters/NAME      body: {PARAMETER: VALUE, ...}, live ones only; ADAPTER
  *   DELETE /adapters/NAME      drains and closes it; ?grace=SECONDS is the patience with what it has under way
  *
  * A change blocks: the HTTP thread reads and answers, a thread of engine->changes does it. An error is
@@ -20,7 +22,7 @@
 
 /* --- showing -------------------------------------------------------------------------------------------------- */
 
-static cJSON *show(const neap__tier_entry *e) {
+static cJSON *show(neap__tier_set *tiers, const neap__tier_entry *e) {
   const neap__tier_config *config = neap__tier_config_of(e->tier);
   neap__tier_stats stats;
   neap__tier_stats_get(e->tier, &stats);
@@ -38,7 +40,9 @@ static cJSON *show(const neap__tier_entry *e) {
   cJSON_AddNumberToObject(json, "in_flight_loads", stats.in_flight_loads);
   neap__http_json_u64(json, "stored_objects", stats.stored_objects);
   neap__http_json_u64(json, "loaded_objects", stats.loaded_objects);
-  cJSON *shown = cJSON_Parse(config->shown_json);
+  char *text = neap__tier_set_shown(tiers, e->index);
+  cJSON *shown = text ? cJSON_Parse(text) : NULL;
+  free(text);
   if (shown) cJSON_AddItemToObject(json, "config", shown);
   return json;
 }
@@ -48,7 +52,7 @@ void neap__http_tiers_list(neap__http_call *call) {
   neap__tier_view view;
   cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "adapters");
   neap__tier_set_view(tiers, &view);
-  for (uint32_t i = 0; i < view.count; i++) cJSON_AddItemToArray(list, show(&view.entries[i]));
+  for (uint32_t i = 0; i < view.count; i++) cJSON_AddItemToArray(list, show(tiers, &view.entries[i]));
   neap__tier_view_drop(tiers, &view);
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
@@ -68,7 +72,7 @@ static void reply_tier(neap__http_call *call, unsigned status, const char *name)
     reply_failure(call, MHD_HTTP_NOT_FOUND, NEAP_ENOENT, err.text);
     return;
   }
-  cJSON *json = show(&e);
+  cJSON *json = show(tiers, &e);
   neap__tier_set_drop(tiers, e.index);
   neap__http_reply_json(call, status, json);
 }
@@ -83,6 +87,7 @@ typedef struct tier_change {
   uint64_t grace_ms;
   void (*work)(struct tier_change *change);
   void (*answer)(struct tier_change *change); /* of a change that was made */
+  uint32_t left;                              /* operations that a replaced instance has not given back */
   uint64_t ns;                                /* how long it took */
   bool is_new;                                /* there is no adapter of that name before */
   int rc;
@@ -124,11 +129,11 @@ static void answer(neap__http_call *call) {
   free(change);
 }
 
-static tier_change *new_change(neap__http_call *call, const char *name) {
+static tier_change *new_change(neap__http_call *call, const char *name, size_t bytes) {
   tier_change *change = calloc(1, sizeof(*change));
   if (!change) return NULL; /* no memory, no answer: the connection ends */
   change->call = call;
-  snprintf(change->name, sizeof(change->name), "%s", name);
+  snprintf(change->name, sizeof(change->name), "%.*s", (int)NEAP_MIN(bytes, 1000), name);
   call->state = change;
   return change;
 }
@@ -168,7 +173,7 @@ void neap__http_tier_attach(neap__http_call *call) {
     reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL, "body: expected what --l2-adapter takes, got nothing");
     return;
   }
-  tier_change *change = new_change(call, "");
+  tier_change *change = new_change(call, "", 0);
   if (!change) return;
   change->work = attach;
   change->answer = attached;
@@ -191,6 +196,58 @@ static bool read_grace(neap__http_call *call, uint64_t *grace_ms) {
   return false;
 }
 
+static void reload(tier_change *change) {
+  neap__http_call *call = change->call;
+  change->rc =
+      neap__tier_set_reload(call->http->config.engine->tiers, change->name, call->body_bytes ? call->body : NULL,
+                            change->grace_ms, &change->left, &change->err);
+}
+
+static void reloaded(tier_change *change) {
+  NEAP_LOG_INFO("adapter '%s' reloaded in %.1f ms", change->name, (double)change->ns / 1e6);
+  if (change->left)
+    NEAP_LOG_WARN("the old instance of adapter '%s' has not given back %u operations; it is closed when it has",
+                  change->name, change->left);
+  reply_tier(change->call, MHD_HTTP_OK, change->name);
+}
+
+void neap__http_tier_reload(neap__http_call *call) {
+  static const char verb[] = "/reload";
+  size_t bytes = strlen(call->tail), name = bytes - (sizeof(verb) - 1);
+  uint64_t grace_ms;
+  if (bytes < sizeof(verb) || strcmp(call->tail + name, verb) != 0) {
+    neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
+    return;
+  }
+  if (!says_json(call) || !read_grace(call, &grace_ms)) return;
+  tier_change *change = new_change(call, call->tail, name);
+  if (!change) return;
+  change->grace_ms = grace_ms;
+  change->work = reload;
+  change->answer = reloaded;
+  start(change);
+}
+
+static void configure(tier_change *change) {
+  neap__http_call *call = change->call;
+  change->rc = neap__tier_set_configure(call->http->config.engine->tiers, change->name,
+                                        call->body_bytes ? call->body : "{}", &change->err);
+}
+
+static void configured(tier_change *change) {
+  NEAP_LOG_INFO("adapter '%s' reconfigured in %.1f ms", change->name, (double)change->ns / 1e6);
+  reply_tier(change->call, MHD_HTTP_OK, change->name);
+}
+
+void neap__http_tier_configure(neap__http_call *call) {
+  if (!says_json(call)) return;
+  tier_change *change = new_change(call, call->tail, strlen(call->tail));
+  if (!change) return;
+  change->work = configure;
+  change->answer = configured;
+  start(change);
+}
+
 static void detach(tier_change *change) {
   change->rc = neap__engine_detach(change->call->http->config.engine, change->name, change->grace_ms, &change->err);
 }
@@ -207,7 +264,7 @@ static void detached(tier_change *change) {
 void neap__http_tier_detach(neap__http_call *call) {
   uint64_t grace_ms;
   if (!read_grace(call, &grace_ms)) return;
-  tier_change *change = new_change(call, call->tail);
+  tier_change *change = new_change(call, call->tail, strlen(call->tail));
   if (!change) return;
   change->grace_ms = grace_ms;
   change->work = detach;

@@ -105,6 +105,8 @@ void neap__http_adapters(neap__http_call *call);
 void neap__http_tiers_list(neap__http_call *call);
 void neap__http_tier_attach(neap__http_call *call);
 void neap__http_tier_get(neap__http_call *call);
+void neap__http_tier_reload(neap__http_call *call);
+void neap__http_tier_configure(neap__http_call *call);
 void neap__http_tier_detach(neap__http_call *call);
 void neap__http_loglevel(neap__http_call *call);
 void neap__http_run_script(neap__http_call *call);
