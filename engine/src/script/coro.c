@@ -105,6 +105,7 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
 }
 
 int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
+uint64_t neap__coro_deadline(const neap__coro *coro) { return coro->deadline_ns; }
 void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
 
 void neap__coro_cancel(neap__coro *coro, int code) {

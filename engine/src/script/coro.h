@@ -38,7 +38,8 @@ typedef struct neap__coro_calls {
 int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns, neap__coro **out);
 /* code: NEAP_ECANCELED or NEAP_ETIMEDOUT. The first one counts. */
 void neap__coro_cancel(neap__coro *coro, int code);
-int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */
+int neap__coro_canceled(const neap__coro *coro);      /* that code, or 0 */
+uint64_t neap__coro_deadline(const neap__coro *coro); /* 0 = none */
 void *neap__coro_owner(const neap__coro *coro);
 
 /* For C functions that await; to be called before any work is begun. Raises outside a coro and in a coroutine of the
