@@ -3,7 +3,8 @@
 -- neap.store - another adapter as a script's own store. Its methods return what the hooks of an adapter return, so that
 -- `return inner:load(key, buffer)` is a whole hook: true, false for a miss, a number of bytes, or nil, code, message.
 -- Buffers are handed on, never copied. One store may be used by many operations at once; what is not closed is closed
--- with the adapter.
+-- with the adapter. An operation that is canceled while it waits here still gets the result: what the inner store did,
+-- it did. Further calls raise, but for delete and close, so that a hook can take back what it began.
 
 local await = require 'neap.await'
 local core = require 'neap.core'

@@ -132,22 +132,40 @@ describe('neap.open', function()
     end
   end)
 
-  it('cancels what is below and waits for its end', function()
-    adapter = hook.open { head = 'local inner', lookup = 'return inner and 1', store = ([[
-      local slow = %s
-      slow.mock_bandwidth_gb = 1e-7
-      inner = inner or assert(neap.open(slow))
-      return inner:store(key, buf)]]):format(MOCK) }
-    local op = adapter:submit('store', { { key = driver.key(1), data = ('x'):rep(30) } })
+  local function slow(count)
+    write('slow.lua', [[local neap = require 'neap'
+      local reached = false
+      local function yes() return reached end
+      return { Slow = neap.adapter { lookup = yes, load = yes, store = function()
+        reached = true
+        neap.sleep(1000)
+        return true
+      end } }]])
+    return assert(pass(count, '{"type": "slow"}'))
+  end
+
+  it('cancels what is below', function()
+    slow(2)
+    local op = adapter:submit('store', { { key = driver.key(1), data = 'x' } })
     driver.eventually(function() return adapter:lookup(driver.key(2)) == 'NEAP_OK' end)
     op:cancel()
     assert.equals('NEAP_ECANCELED', op:wait():result())
   end)
 
   it('ends what is below at the deadline of the operation', function()
-    assert(pass(2, '{"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1e-7}'))
-    local op = adapter:submit('store', { { key = driver.key(1), data = ('x'):rep(30) } }, 20)
+    slow(2)
+    local op = adapter:submit('store', { { key = driver.key(1), data = 'x' } }, 20)
     assert.equals('NEAP_ETIMEDOUT', op:wait():result())
+  end)
+
+  it('waits for what does not end early, and takes what it did', function()
+    assert(pass(2, '{"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1e-7}'))
+    local items = { { key = driver.key(1), data = ('x'):rep(10) }, { key = driver.key(2), data = 'never begun' } }
+    local op = adapter:submit('store', items, 10):wait()
+    assert.equals('NEAP_OK', op:result(1))
+    assert.equals('NEAP_ETIMEDOUT', op:result(2))
+    assert.equals('NEAP_OK', (adapter:lookup(driver.key(1))))
+    assert.equals('NEAP_ENOENT', (adapter:lookup(driver.key(2))))
   end)
 
   it('says which module is missing', function()

@@ -143,7 +143,7 @@ static void release_await(neap__coro *coro) {
 static int settle(lua_State *L, neap__coro *coro) {
   int results = 1;
   coro->suspended = false;
-  if (coro->cancel_code && !(coro->await && coro->await->cleanup)) {
+  if (coro->cancel_code && !(coro->await && (coro->await->cleanup || coro->await->counts))) {
     push_cancel(L, coro);
   } else {
     lua_pushnil(L);

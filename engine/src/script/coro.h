@@ -19,6 +19,7 @@ typedef struct neap__await {
   void (*release)(struct neap__await *await);           /* the last call */
   neap__coro *coro;                                     /* set by neap__coro_wait */
   bool cleanup; /* allowed after a cancel, and its results are delivered: closing and removing what was begun */
+  bool counts;  /* told of a cancel, but its results are delivered all the same: what was done, was done */
 } neap__await;
 
 /* What the owner of a coro supplies. owner is given to neap__coro_start. */

@@ -304,14 +304,16 @@ static void request_ended(neap__job *job) {
 /* What a hook would return first for this object; for a batch, failures are the names of their codes. */
 static int push_object(lua_State *L, const request *r, const neap_object *object) {
   uint32_t kind = r->op.kind;
+  int why = neap__coro_canceled(r->await.coro); /* a deadline reaches what is below as a cancel */
+  int code = object->result == NEAP_ECANCELED && why ? why : object->result;
   if (object->result == 0 && (kind == NEAP_OP_STORE || (kind == NEAP_OP_LOOKUP && object->stored_bytes))) {
     lua_pushnumber(L, (double)object->stored_bytes);
   } else if (object->result == 0 || (object->result == NEAP_ENOENT && kind != NEAP_OP_STORE)) {
     lua_pushboolean(L, object->result == 0);
   } else if (r->batch) {
-    lua_pushstring(L, neap_err_name(object->result) + strlen("NEAP_"));
+    lua_pushstring(L, neap_err_name(code) + strlen("NEAP_"));
   } else {
-    return push_code(L, r->store->type, kinds[kind], object->result);
+    return push_code(L, r->store->type, kinds[kind], code);
   }
   return 1;
 }
@@ -344,11 +346,13 @@ static int sink(neap_op *op, const neap_list_entry *entry) {
 static request *request_new(neap__store *store, uint32_t kind, uint32_t count, neap__coro *coro) {
   request *r = calloc(1, sizeof(*r) + count * sizeof(r->objects[0]));
   if (!r) return NULL;
-  r->await = (neap__await){.push = push_results, .cancel = request_cancel, .release = request_release};
+  bool removes = kind == NEAP_OP_REMOVE;
+  r->await = (neap__await){
+      .push = push_results, .cancel = request_cancel, .release = request_release, .cleanup = removes, .counts = true};
   r->job.run = request_ended;
   r->store = store;
   r->op = (neap_op){.size = sizeof(neap_op), .kind = kind, .count = count};
-  r->op.deadline_ns = neap__coro_deadline(coro);
+  r->op.deadline_ns = removes ? 0 : neap__coro_deadline(coro);
   r->op.objects = count ? r->objects : NULL;
   store->refs++;
   return r;
@@ -422,7 +426,7 @@ static int l_run(lua_State *L) {
     return luaL_error(L, "store:%s_batch: expected as many buffers as keys", kinds[kind]);
   }
   neap__coro *coro;
-  int refused = neap__coro_enter(L, kinds[kind], false, &coro);
+  int refused = neap__coro_enter(L, kinds[kind], kind == NEAP_OP_REMOVE, &coro);
   if (refused) return refused;
   for (uint32_t i = 0; i < count; i++) { /* what raises, raises here */
     neap_object object;
