@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "chunk/key.h"
+#include "l2/inner.h"
 
 #define WAIT_S 30
 #define LOG_BYTES 65536
@@ -21,6 +22,7 @@ struct test_host {
   neap__pool *pool;
   atomic_bool refuse;
   neap_memory memory;
+  const char *plugin_dirs;
   pthread_mutex_t mutex;
   test_op *ops;
   size_t log_bytes;
@@ -60,6 +62,13 @@ static uint64_t host_now_ns(void *engine) {
   return neap__now_ns();
 }
 
+static int host_inner_open(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
+                           neap_inner **out, neap_error *err) {
+  test_host *host = engine;
+  neap__inner_parent parent = {.host = &host->table, .plugin_dirs = host->plugin_dirs};
+  return neap__inner_open(&parent, config_json, done, ctx, out, err);
+}
+
 test_host *test_host_open(uint32_t threads) {
   test_host *host = calloc(1, sizeof *host);
   NEAP_ASSERT(host != NULL);
@@ -77,7 +86,9 @@ test_host *test_host_open(uint32_t threads) {
       .key_parse = neap__key_parse,
       .crc32c = neap__crc32c,
       .now_ns = host_now_ns,
+      .inner_open = host_inner_open,
   };
+  neap__inner_install(&host->table);
   return host;
 }
 
@@ -110,6 +121,8 @@ const neap_host *test_host_table(test_host *host) { return &host->table; }
 void test_host_refuse_work(test_host *host, bool refuse) { atomic_store(&host->refuse, refuse); }
 
 void test_host_set_memory(test_host *host, neap_memory memory) { host->memory = memory; }
+
+void test_host_set_plugin_dirs(test_host *host, const char *dirs) { host->plugin_dirs = dirs; }
 
 bool test_host_logged(test_host *host, const char *text) {
   pthread_mutex_lock(&host->mutex);

@@ -106,6 +106,7 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
 }
 
 int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
+uint64_t neap__coro_deadline(const neap__coro *coro) { return coro->deadline_ns; }
 void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
 
 void neap__coro_cancel(neap__coro *coro, int code) {
@@ -149,7 +150,7 @@ static void release_await(neap__coro *coro) {
 static int settle(lua_State *L, neap__coro *coro) {
   int results = 1;
   coro->suspended = false;
-  if (coro->cancel_code && !(coro->await && coro->await->cleanup)) {
+  if (coro->cancel_code && !(coro->await && (coro->await->cleanup || coro->await->counts))) {
     push_cancel(L, coro);
   } else {
     lua_pushnil(L);

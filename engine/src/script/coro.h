@@ -19,6 +19,7 @@ typedef struct neap__await {
   void (*release)(struct neap__await *await);           /* the last call */
   neap__coro *coro;                                     /* set by neap__coro_wait */
   bool cleanup; /* allowed after a cancel, and its results are delivered: closing and removing what was begun */
+  bool counts;  /* told of a cancel, but its results are delivered all the same: what was done, was done */
 } neap__await;
 
 /* What the owner of a coro supplies. owner is given to neap__coro_start. */
@@ -42,6 +43,7 @@ void neap__coro_cancel(neap__coro *coro, int code);
 int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */
 /* True, once: the deadline passed while the coroutine ran, which is now canceled with NEAP_ETIMEDOUT. */
 bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns);
+uint64_t neap__coro_deadline(const neap__coro *coro); /* 0 = none */
 void *neap__coro_owner(const neap__coro *coro);
 
 /* For C functions that await; to be called before any work is begun. Raises outside a coro and in a coroutine of the
