@@ -18,6 +18,7 @@ uint32_t test_host_close(test_host *host) { return neap__kit_host_close(host); }
 const neap_host *test_host_table(test_host *host) { return neap__kit_host_table(host); }
 void test_host_refuse_work(test_host *host, bool refuse) { neap__kit_host_refuse_work(host, refuse); }
 void test_host_set_memory(test_host *host, neap_memory memory) { neap__kit_host_set_memory(host, memory); }
+void test_host_set_plugin_dirs(test_host *host, const char *dirs) { neap__kit_host_set_plugin_dirs(host, dirs); }
 bool test_host_logged(test_host *host, const char *text) { return neap__kit_host_logged(host, text, NULL, 0); }
 
 test_op *test_op_new(test_host *host, neap_op_kind kind, uint32_t count) {

@@ -18,6 +18,10 @@ const neap_host *test_host_table(test_host *host);
 void test_host_refuse_work(test_host *host, bool refuse);
 /* What memory() offers; bytes = 0: NEAP_ENOTSUP, as after open. */
 void test_host_set_memory(test_host *host, neap_memory memory);
+/* Where inner adapters are looked for; "" after open. Borrowed until close. */
+void test_host_set_plugin_dirs(test_host *host, const char *dirs);
+/* Where inner adapters are looked for; "" after open. Borrowed until close. */
+void test_host_set_plugin_dirs(test_host *host, const char *dirs);
 /* True if one of the logged lines contains text. */
 bool test_host_logged(test_host *host, const char *text);
 

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "chunk/key.h"
+#include "l2/inner.h"
 
 #define LOG_BYTES 65536
 #define QUEUE_MAX 4096
@@ -20,6 +21,7 @@ struct neap__kit_host {
   neap__pool *pool;
   atomic_bool refuse, closed;
   atomic_uint submitted, ended;
+  const char *plugin_dirs;
   neap_memory memory;
   pthread_mutex_t mutex;
   neap__kit_op *ops;
@@ -28,6 +30,8 @@ struct neap__kit_host {
   bool breached;
   char breach[256];
 };
+
+static atomic_uint inner_count; /* of all hosts: inner_close is not told which */
 
 static void breach(neap__kit_host *host, const char *what, uint32_t kind) {
   pthread_mutex_lock(&host->mutex);
@@ -102,6 +106,22 @@ static uint64_t host_now_ns(void *engine) {
   return neap__now_ns();
 }
 
+static int host_inner_open(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
+                           neap_inner **out, neap_error *err) {
+  neap__kit_host *host = engine;
+  neap__inner_parent parent = {.host = &host->table, .plugin_dirs = host->plugin_dirs};
+  int rc = neap__inner_open(&parent, config_json, done, ctx, out, err);
+  if (rc == 0) atomic_fetch_add(&inner_count, 1);
+  return rc;
+}
+
+static void host_inner_close(neap_inner *inner) {
+  neap_host plain = {0};
+  neap__inner_install(&plain);
+  plain.inner_close(inner);
+  atomic_fetch_sub(&inner_count, 1);
+}
+
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
 int neap__kit_host_open(uint32_t threads, neap__kit_host **out) {
@@ -125,7 +145,10 @@ int neap__kit_host_open(uint32_t threads, neap__kit_host **out) {
       .key_parse = neap__key_parse,
       .crc32c = neap__crc32c,
       .now_ns = host_now_ns,
+      .inner_open = host_inner_open,
   };
+  neap__inner_install(&host->table);
+  host->table.inner_close = host_inner_close;
   *out = host;
   return 0;
 }
@@ -160,6 +183,8 @@ void neap__kit_host_refuse_work(neap__kit_host *host, bool refuse) { atomic_stor
 
 void neap__kit_host_set_memory(neap__kit_host *host, neap_memory memory) { host->memory = memory; }
 
+void neap__kit_host_set_plugin_dirs(neap__kit_host *host, const char *dirs) { host->plugin_dirs = dirs; }
+
 void neap__kit_host_set_closed(neap__kit_host *host, bool closed) { atomic_store(&host->closed, closed); }
 
 bool neap__kit_host_logged(neap__kit_host *host, const char *text, char *out, size_t cap) {
@@ -182,6 +207,8 @@ uint32_t neap__kit_host_in_flight(neap__kit_host *host) {
   uint32_t ended = atomic_load(&host->ended);
   return atomic_load(&host->submitted) - ended;
 }
+
+uint32_t neap__kit_host_inner_open(void) { return atomic_load(&inner_count); }
 
 /* --- operations ----------------------------------------------------------------------------------------------- */
 

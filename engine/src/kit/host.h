@@ -46,6 +46,8 @@ const neap_host *neap__kit_host_table(neap__kit_host *host);
 void neap__kit_host_refuse_work(neap__kit_host *host, bool refuse);
 /* What memory() offers; bytes = 0: NEAP_ENOTSUP, as after open. */
 void neap__kit_host_set_memory(neap__kit_host *host, neap_memory memory);
+/* Where inner adapters are looked for; none after open. Borrowed until close. */
+void neap__kit_host_set_plugin_dirs(neap__kit_host *host, const char *dirs);
 /* The adapter's close has returned: work that starts from now on is a breach. Until the next adapter is opened. */
 void neap__kit_host_set_closed(neap__kit_host *host, bool closed);
 
@@ -53,8 +55,10 @@ void neap__kit_host_set_closed(neap__kit_host *host, bool closed);
 bool neap__kit_host_logged(neap__kit_host *host, const char *text, char *out, size_t cap);
 /* The first breach of the contract that the host saw, or NULL; the text lives as long as the host. */
 const char *neap__kit_host_breach(neap__kit_host *host);
-/* Operations submitted and not ended; inner adapters open. */
+/* Operations submitted and not ended. */
 uint32_t neap__kit_host_in_flight(neap__kit_host *host);
+/* Inner adapters that were opened and not closed, of all hosts of the process. */
+uint32_t neap__kit_host_inner_open(void);
 
 /* A new operation with `count` zeroed objects whose results are preset to NEAP_EIO. NULL when out of memory. */
 neap__kit_op *neap__kit_op_new(neap__kit_host *host, neap_op_kind kind, uint32_t count);

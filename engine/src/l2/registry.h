@@ -38,6 +38,7 @@ typedef struct neap__tier_config {
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
+  char *plugin_dirs; /* where the adapter's own inner adapters are looked for, too */
   bool shared, persist_enabled;
   char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "noop" */
   double trigger_watermark, eviction_ratio;
@@ -50,6 +51,10 @@ typedef struct neap__tier_config {
 int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
                             neap_error *err);
 void neap__tier_config_free(neap__tier_config *config);
+/* The same for an adapter that another one opens: messages do not speak of the command line. */
+int neap__adapter_config_parse(const char *json, const char *plugin_dirs, neap__tier_config *out, neap_error *err);
+/* Whether this key of a configuration is the tier's, such as its capacity, and not the adapter's. */
+bool neap__tier_config_is_tiers(const char *key);
 
 /* Checks params (an object as JSON text) against an adapter's schema_json (see adapter.h) and fills in defaults.
  * where: prefix for messages, e.g. "adapter_params". On success *out is a malloc'd JSON text. */

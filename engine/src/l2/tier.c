@@ -432,6 +432,7 @@ static void tier_free(neap__tier *tier) {
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);
+  free(tier->plugin_dirs);
   free(tier);
 }
 
@@ -452,7 +453,9 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   pthread_condattr_destroy(&attr);
   neap__host_init(tier);
 
+  tier->plugin_dirs = strdup(config->plugin_dirs ? config->plugin_dirs : "");
   int rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
+  if (!tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
   if (!rc) rc = tier->adapter->open(tier->adapter, &tier->host, config->params_json, &tier->self, err);
   if (rc) {
