@@ -15,12 +15,15 @@
 
 #define LOG_BYTES 65536
 #define QUEUE_MAX 4096
+#define ROOM_MS 60000
 
 struct neap__kit_host {
   neap_host table;
   neap__pool *pool;
   atomic_bool refuse, closed;
   atomic_uint submitted, ended;
+  uint32_t depth;
+  sem_t room; /* operations that may still be given to the adapter, if depth is set */
   const char *plugin_dirs;
   neap_memory memory;
   pthread_mutex_t mutex;
@@ -51,6 +54,7 @@ static void host_done(void *engine, neap_op *op) {
     return;
   }
   atomic_fetch_add(&host->ended, 1);
+  if (host->depth) sem_post(&host->room);
   sem_post(&wrapper->ended);
 }
 
@@ -172,6 +176,7 @@ uint32_t neap__kit_host_close(neap__kit_host *host) {
     wrong += atomic_load(&op->done_count) != 1;
     op_free(op);
   }
+  if (host->depth) sem_destroy(&host->room);
   pthread_mutex_destroy(&host->mutex);
   free(host);
   return wrong;
@@ -182,6 +187,11 @@ const neap_host *neap__kit_host_table(neap__kit_host *host) { return &host->tabl
 void neap__kit_host_refuse_work(neap__kit_host *host, bool refuse) { atomic_store(&host->refuse, refuse); }
 
 void neap__kit_host_set_memory(neap__kit_host *host, neap_memory memory) { host->memory = memory; }
+
+void neap__kit_host_set_depth(neap__kit_host *host, uint32_t operations) {
+  host->depth = operations;
+  if (operations) sem_init(&host->room, 0, operations);
+}
 
 void neap__kit_host_set_plugin_dirs(neap__kit_host *host, const char *dirs) { host->plugin_dirs = dirs; }
 
@@ -280,25 +290,26 @@ static void (*function_of(const neap_adapter *adapter, uint32_t kind))(void *sel
   }
 }
 
+static bool wait_for(sem_t *sem, uint64_t timeout_ms) {
+  uint64_t until_ns = neap__now_ns() + timeout_ms * 1000000u;
+  struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+  for (;;) {
+    if (sem_clockwait(sem, CLOCK_MONOTONIC, &until) == 0) return true;
+    if (neap__now_ns() >= until_ns) return false; /* else it was a signal */
+  }
+}
+
 int neap__kit_op_submit(const neap_adapter *adapter, void *self, neap__kit_op *op) {
   void (*function)(void *, neap_op *) = function_of(adapter, op->op.kind);
   if (!function) return NEAP_ENOTSUP;
+  if (op->host->depth && !wait_for(&op->host->room, ROOM_MS)) return NEAP_ETIMEDOUT;
   atomic_fetch_add(&op->host->submitted, 1);
   function(self, &op->op);
   return 0;
 }
 
 bool neap__kit_op_wait(neap__kit_op *op, uint64_t timeout_ms) {
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += (time_t)(timeout_ms / 1000);
-  until.tv_nsec += (long)(timeout_ms % 1000) * 1000000L;
-  if (until.tv_nsec >= 1000000000L) {
-    until.tv_nsec -= 1000000000L;
-    until.tv_sec++;
-  }
-  while (sem_clockwait(&op->ended, CLOCK_MONOTONIC, &until) != 0)
-    if (neap__now_ns() >= (uint64_t)until.tv_sec * 1000000000u + (uint64_t)until.tv_nsec) break; /* not a signal */
+  (void)wait_for(&op->ended, timeout_ms);
   return atomic_load(&op->done_count) > 0;
 }
 

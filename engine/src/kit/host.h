@@ -46,6 +46,8 @@ const neap_host *neap__kit_host_table(neap__kit_host *host);
 void neap__kit_host_refuse_work(neap__kit_host *host, bool refuse);
 /* What memory() offers; bytes = 0: NEAP_ENOTSUP, as after open. */
 void neap__kit_host_set_memory(neap__kit_host *host, neap_memory memory);
+/* Operations that the adapter is given at once, at most; 0: any number, as after open. Before the first submit. */
+void neap__kit_host_set_depth(neap__kit_host *host, uint32_t operations);
 /* Where inner adapters are looked for; none after open. Borrowed until close. */
 void neap__kit_host_set_plugin_dirs(neap__kit_host *host, const char *dirs);
 /* The adapter's close has returned: work that starts from now on is a breach. Until the next adapter is opened. */
@@ -62,7 +64,8 @@ uint32_t neap__kit_host_inner_open(void);
 
 /* A new operation with `count` zeroed objects whose results are preset to NEAP_EIO. NULL when out of memory. */
 neap__kit_op *neap__kit_op_new(neap__kit_host *host, neap_op_kind kind, uint32_t count);
-/* Calls the adapter's function for op. NEAP_ENOTSUP where it has none. */
+/* Calls the adapter's function for op, when there is room in the depth. NEAP_ENOTSUP where it has none, NEAP_ETIMEDOUT
+ * when no operation has ended for a minute. */
 int neap__kit_op_submit(const neap_adapter *adapter, void *self, neap__kit_op *op);
 /* Waits for its end. False: it was not ended in that time. */
 bool neap__kit_op_wait(neap__kit_op *op, uint64_t timeout_ms);
