@@ -173,6 +173,14 @@ void neap__kit_open(neap__kit *kit) {
                 err.text[0] ? err.text : "it gave no reason");
 }
 
+void neap__kit_release(neap__kit_call *call) {
+  for (uint32_t i = 0; call->guards && i < call->op->op.count; i++) {
+    neap__guard_free(call->guards[i]);
+    call->guards[i] = NULL;
+    call->op->objects[i].data = NULL;
+  }
+}
+
 /* What every check asks of every operation, at the end once more. */
 static void look_back(neap__kit *kit) {
   const char *breach = neap__kit_host_breach(kit->host);
@@ -199,6 +207,7 @@ void neap__kit_close(neap__kit *kit) {
   neap__kit_host_set_closed(kit->host, true);
   kit->is_open = false;
   look_back(kit);
+  for (neap__kit_call *call = kit->calls; call; call = call->next) neap__kit_release(call);
   NEAP_KIT_NEED(kit, neap__kit_host_inner_open() == 0, "close left %u inner adapters open",
                 neap__kit_host_inner_open());
 }
@@ -324,15 +333,6 @@ void neap__kit_wait(neap__kit *kit, neap__kit_call *call) {
 void neap__kit_run(neap__kit *kit, neap__kit_call *call) {
   neap__kit_submit(kit, call);
   neap__kit_wait(kit, call);
-}
-
-void neap__kit_release(neap__kit *kit, neap__kit_call *call) {
-  (void)kit;
-  for (uint32_t i = 0; call->guards && i < call->op->op.count; i++) {
-    neap__guard_free(call->guards[i]);
-    call->guards[i] = NULL;
-    call->op->objects[i].data = NULL;
-  }
 }
 
 void neap__kit_same(neap__kit *kit, const neap__kit_call *call, uint32_t i, uint64_t fill) {

@@ -108,8 +108,8 @@ void neap__kit_submit(neap__kit *kit, neap__kit_call *call);
 /* Waits for the end and looks at what came: once, in time, known codes, no byte outside. */
 void neap__kit_wait(neap__kit *kit, neap__kit_call *call);
 void neap__kit_run(neap__kit *kit, neap__kit_call *call);
-/* Gives the buffers back now; else they are looked at once more when the adapter is closed. */
-void neap__kit_release(neap__kit *kit, neap__kit_call *call);
+/* Gives the buffers back now; else they are looked at once more when the adapter is closed, and given back then. */
+void neap__kit_release(neap__kit_call *call);
 /* Fails unless object i of a load is what neap__kit_put filled in with this number. */
 void neap__kit_same(neap__kit *kit, const neap__kit_call *call, uint32_t i, uint64_t fill);
 

@@ -251,9 +251,11 @@ static int op_sink(neap_op *neap, const neap_list_entry *entry) {
     breach(op->host, "two entries were reported at the same time", neap->kind);
     return 1;
   }
+  if (atomic_load(&op->stopped)) breach(op->host, "an entry was reported after the sink had asked to stop", neap->kind);
   bool stop = false;
   if (!op->entries_model || strcmp(entry->key.model, op->entries_model) == 0) stop = !keep_entry(op, entry);
   stop = stop || (op->entries_stop && op->entries_count >= op->entries_stop);
+  if (stop) atomic_store(&op->stopped, true);
   atomic_store(&op->in_sink, false);
   return stop;
 }

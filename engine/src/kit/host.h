@@ -31,7 +31,7 @@ typedef struct neap__kit_op {
   const char *entries_model;            /* keep only entries of this model; NULL = all */
   sem_t ended;
   atomic_uint done_count;
-  atomic_bool in_sink;
+  atomic_bool in_sink, stopped; /* stopped: the sink has asked to stop */
   neap__kit_host *host;
   struct neap__kit_op *next;
 } neap__kit_op;
