@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -17,6 +18,7 @@
 #define WORKERS 4u
 #define BATCH_MAX 64u
 #define STORED_MAX 8192u
+#define SETTLE_MS 500
 
 /* --- the report ------------------------------------------------------------------------------------------------- */
 
@@ -206,6 +208,8 @@ void neap__kit_close(neap__kit *kit) {
   kit->table->close(kit->self);
   neap__kit_host_set_closed(kit->host, true);
   kit->is_open = false;
+  for (int i = 0; i < SETTLE_MS && neap__kit_host_queued(kit->host) > 0; i++)
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* work that starts only now is seen by the host */
   look_back(kit);
   for (neap__kit_call *call = kit->calls; call; call = call->next) neap__kit_release(call);
   NEAP_KIT_NEED(kit, neap__kit_host_inner_open() == 0, "close left %u inner adapters open",
@@ -315,6 +319,8 @@ void neap__kit_wait(neap__kit *kit, neap__kit_call *call) {
   NEAP_KIT_NEED(kit, neap__kit_op_wait(op, kit->options->timeout_ms),
                 "a %s of %u objects was not ended by done within %g s", kind, op->op.count,
                 (double)kit->options->timeout_ms / 1e3);
+  const char *breach = neap__kit_host_breach(kit->host);
+  NEAP_KIT_NEED(kit, !breach, "%s", breach);
   for (uint32_t i = 0; i < op->op.count; i++) {
     int result = op->objects[i].result;
     NEAP_KIT_NEED(kit, known_code(result), "object %u of a %s has the result %d, which is no code of neap/types.h",

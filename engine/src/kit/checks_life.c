@@ -180,9 +180,10 @@ static void one_cycle(neap__kit *kit) {
 }
 
 /* A joined thread may stand in /proc for a moment longer. */
-static uint32_t settled(const char *path, uint32_t most) {
+static uint32_t settled(neap__kit *kit, const char *path, uint32_t most) {
   uint32_t count = count_names(path);
-  for (int i = 0; i < 2000 && count > most; i++) {
+  neap__kit_step(kit, "%s was counted", path);
+  for (int i = 0; i < 500 && count > most; i++) {
     nap_us(1000);
     count = count_names(path);
   }
@@ -193,7 +194,7 @@ void neap__check_leaves_nothing(neap__kit *kit) {
   for (int i = 0; i < 2; i++) one_cycle(kit); /* what a library starts once and keeps */
   uint32_t threads = count_names("/proc/self/task"), fds = count_names("/proc/self/fd"), cycles = 8;
   for (uint32_t i = 0; i < cycles; i++) one_cycle(kit);
-  uint32_t threads_now = settled("/proc/self/task", threads), fds_now = settled("/proc/self/fd", fds);
+  uint32_t threads_now = settled(kit, "/proc/self/task", threads), fds_now = settled(kit, "/proc/self/fd", fds);
   NEAP_KIT_NEED(kit, threads_now <= threads, "after opening and closing %u times, %u threads are left behind", cycles,
                 threads_now - threads);
   NEAP_KIT_NEED(kit, fds_now <= fds, "after opening and closing %u times, %u file descriptors are left behind", cycles,

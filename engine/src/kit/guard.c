@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 
 #define PAGE 4096u
+#define FRONT (16u * PAGE) /* forbidden bytes before the data, */
+#define BACK (512u * PAGE) /* and behind: copies may begin at their end */
 #define CANARY 0xc5u
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -20,16 +22,16 @@ neap__guard *neap__guard_new(uint64_t bytes, bool at_end) {
   neap__guard *guard = calloc(1, sizeof(*guard));
   if (!guard) return NULL;
   uint64_t room = (bytes + PAGE - 1) / PAGE * PAGE;
-  guard->map_bytes = room + 2 * PAGE;
-  guard->map = mmap(NULL, guard->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  guard->map_bytes = FRONT + room + BACK;
+  guard->map = mmap(NULL, guard->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (guard->map == MAP_FAILED) {
     free(guard);
     return NULL;
   }
-  memset(guard->map + PAGE, CANARY, room);
-  mprotect(guard->map, PAGE, PROT_NONE);
-  mprotect(guard->map + PAGE + room, PAGE, PROT_NONE);
-  guard->data = guard->map + PAGE + (at_end ? room - bytes : 0);
+  memset(guard->map + FRONT, CANARY, room);
+  mprotect(guard->map, FRONT, PROT_NONE);
+  mprotect(guard->map + FRONT + room, BACK, PROT_NONE);
+  guard->data = guard->map + FRONT + (at_end ? room - bytes : 0);
   guard->bytes = bytes;
   neap__guard_look(guard);
   pthread_mutex_lock(&lock);
@@ -52,7 +54,7 @@ void neap__guard_free(neap__guard *guard) {
 
 void neap__guard_seal(neap__guard *guard, bool sealed) {
   guard->to_store = sealed;
-  mprotect(guard->map + PAGE, guard->map_bytes - 2 * PAGE, sealed ? PROT_READ : PROT_READ | PROT_WRITE);
+  mprotect(guard->map + FRONT, guard->map_bytes - FRONT - BACK, sealed ? PROT_READ : PROT_READ | PROT_WRITE);
 }
 
 void neap__guard_look(neap__guard *guard) { guard->seen = neap__crc32c(0, guard->data, guard->bytes); }
@@ -60,7 +62,7 @@ void neap__guard_look(neap__guard *guard) { guard->seen = neap__crc32c(0, guard-
 bool neap__guard_changed(const neap__guard *guard) { return neap__crc32c(0, guard->data, guard->bytes) != guard->seen; }
 
 bool neap__guard_broken(const neap__guard *guard) {
-  const uint8_t *first = guard->map + PAGE, *last = guard->map + guard->map_bytes - PAGE;
+  const uint8_t *first = guard->map + FRONT, *last = guard->map + guard->map_bytes - BACK;
   for (const uint8_t *at = first; at < guard->data; at++)
     if (*at != CANARY) return true;
   for (const uint8_t *at = guard->data + guard->bytes; at < last; at++)

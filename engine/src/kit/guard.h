@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * kit/guard.h - buffers that tell who touched them: a page that nobody may touch before and behind, a pattern in what
+ * kit/guard.h - buffers that tell who touched them: pages that nobody may touch before and behind, a pattern in what
  * is left of the last page, and a checksum of the bytes from one look to the next.
  *
  * A touch of a forbidden page is a SIGSEGV; neap__guard_explain says whose page it was, for the handler. One thread per

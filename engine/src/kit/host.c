@@ -21,7 +21,7 @@ struct neap__kit_host {
   neap_host table;
   neap__pool *pool;
   atomic_bool refuse, closed;
-  atomic_uint submitted, ended;
+  atomic_uint submitted, ended, queued;
   uint32_t depth;
   sem_t room; /* operations that may still be given to the adapter, if depth is set */
   const char *plugin_dirs;
@@ -85,6 +85,7 @@ static void run_errand(void *arg) {
     pthread_mutex_unlock(&e.host->mutex);
   }
   e.work(e.arg);
+  atomic_fetch_sub(&e.host->queued, 1);
 }
 
 static int host_queue_work(void *engine, void (*work)(void *arg), void *arg) {
@@ -93,8 +94,11 @@ static int host_queue_work(void *engine, void (*work)(void *arg), void *arg) {
   errand *e = malloc(sizeof(*e));
   if (!e) return NEAP_ELIMIT;
   *e = (errand){host, work, arg};
+  atomic_fetch_add(&host->queued, 1);
   int rc = neap__pool_submit(host->pool, run_errand, e);
-  if (rc != 0) free(e);
+  if (rc == 0) return 0;
+  atomic_fetch_sub(&host->queued, 1);
+  free(e);
   return rc;
 }
 
@@ -212,6 +216,8 @@ const char *neap__kit_host_breach(neap__kit_host *host) {
   pthread_mutex_unlock(&host->mutex);
   return text;
 }
+
+uint32_t neap__kit_host_queued(neap__kit_host *host) { return atomic_load(&host->queued); }
 
 uint32_t neap__kit_host_in_flight(neap__kit_host *host) {
   uint32_t ended = atomic_load(&host->ended);

@@ -57,6 +57,8 @@ void neap__kit_host_set_closed(neap__kit_host *host, bool closed);
 bool neap__kit_host_logged(neap__kit_host *host, const char *text, char *out, size_t cap);
 /* The first breach of the contract that the host saw, or NULL; the text lives as long as the host. */
 const char *neap__kit_host_breach(neap__kit_host *host);
+/* Pieces of work that the adapter queued and that have not ended. */
+uint32_t neap__kit_host_queued(neap__kit_host *host);
 /* Operations submitted and not ended. */
 uint32_t neap__kit_host_in_flight(neap__kit_host *host);
 /* Inner adapters that were opened and not closed, of all hosts of the process. */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define TICK_MS 100
-#define GRACE_MS 2000u /* beyond the time of a step, which the process itself watches where it can */
+#define GRACE_MS 1000u /* beyond the time of a step, which the process itself watches where it can */
 #define GROWTH_MAX_BYTES (UINT64_C(1) << 30)
 
 /* --- the process of the check ----------------------------------------------------------------------------------- */
@@ -34,6 +34,7 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   if (!what) {
     for (size_t i = 0; i < NEAP_ARRAY_LEN(faults); i++)
       if (faults[i] == number) sigaction(number, &before[i], NULL);
+    if (info->si_code <= 0) raise(number); /* sent, not caused: it will not come again by itself */
     return;
   }
   snprintf(faulted->reason, sizeof(faulted->reason), "the adapter %s, while %s", what, faulted->step);
