@@ -106,10 +106,7 @@ uint32_t test_driver_close(test_driver *driver) {
   return wrong;
 }
 
-bool test_driver_can(test_driver *driver, uint32_t kind) {
-  const neap_adapter *t = driver->table;
-  return (kind <= NEAP_OP_LOAD) || (kind == NEAP_OP_REMOVE && t->remove) || (kind == NEAP_OP_LIST && t->list);
-}
+bool test_driver_can(test_driver *driver, uint32_t kind) { return neap__kit_can(driver->table, (neap_op_kind)kind); }
 
 test_op *test_driver_op(test_driver *driver, uint32_t kind, uint32_t count, uint64_t deadline_ms) {
   test_op *op = test_op_new(driver->host, (neap_op_kind)kind, count);
