@@ -141,15 +141,36 @@ local function outcome(request)
   return result, code, message
 end
 
-local function request_for(self, kind, key, buffer)
-  return { kind = kind, name = self.prefix .. key.text, buffer = buffer, bytes = buffer and buffer:size() }
+-- The results as a batch form returns them. What is wrong with all alike is the engine's to report.
+local function outcomes(requests)
+  local results, codes, message = {}, {}, nil
+  for i, request in ipairs(requests) do
+    local result, code, why = outcome(request)
+    results[i], codes[i], message = code or result, code or false, message or why
+  end
+  for i = 2, #codes do
+    if codes[i] ~= codes[1] then
+      if message then
+        neap.log.warn('%s: %s', requests[1].kind, message)
+      end
+      return results
+    end
+  end
+  if codes[1] then
+    return nil, codes[1], message
+  end
+  return results
 end
 
-local function single(kind)
-  return function(self, key, buffer)
-    local request = request_for(self, kind, key, buffer)
-    self.client:run { request }
-    return outcome(request)
+local function batch(kind)
+  return function(self, keys, buffers)
+    local requests = {}
+    for i, key in ipairs(keys) do
+      local buffer = buffers and buffers[i]
+      requests[i] = { kind = kind, name = self.prefix .. key.text, buffer = buffer, bytes = buffer and buffer:size() }
+    end
+    self.client:run(requests)
+    return outcomes(requests)
   end
 end
 
@@ -228,11 +249,17 @@ end
 
 M.RedisAdapter = neap.adapter {
   version = '1.0',
+  concurrency = 16,
+  batch = 64,
+  deadline = 10,
+  retries = 2,
+  backoff = 0.05,
+
   open = M.open,
-  store = single 'store',
-  load = single 'load',
-  lookup = single 'lookup',
-  delete = single 'delete',
+  store_batch = batch 'store',
+  load_batch = batch 'load',
+  lookup_batch = batch 'lookup',
+  delete_batch = batch 'delete',
 
   list = function(self, emit)
     for _, server in ipairs(self.client.topology:masters()) do

@@ -61,7 +61,7 @@ end
 
 ---A port that was free a moment ago.
 ---@return integer
-local function free_port()
+function M.free_port()
   local fd = C.socket(2, 1, 0)
   local address = ffi.new('struct neap_sockaddr', { family = 2, address = 0x0100007f })
   local bytes = ffi.new('unsigned[1]', ffi.sizeof(address))
@@ -129,6 +129,13 @@ function M.spawn(argv, log, env)
   C._exit(127)
 end
 
+---Ends a process of spawn's with kill -9 and waits for its end.
+---@param pid integer
+function M.kill(pid)
+  C.kill(pid, SIGKILL)
+  C.waitpid(pid, nil, 0)
+end
+
 ---@class Server
 ---@field pid integer
 ---@field port integer
@@ -153,7 +160,7 @@ Server.__index = Server
 function M.launch(options)
   local self = setmetatable({ options = options, shm = options.shm or M.shm_name() }, Server)
   options.directory = options.directory or M.directory()
-  self.port, self.http_port = free_port(), free_port()
+  self.port, self.http_port = M.free_port(), M.free_port()
   self.endpoint = 'tcp://127.0.0.1:' .. self.port
   self.log = options.directory .. '/server.log'
   self:exec()
