@@ -3,6 +3,7 @@
 -- Real Redis servers for specs: one over TCP, a unix socket and TLS, or a cluster of three masters with replicas. Each
 -- has a private directory and free ports; they die with the spec.
 
+local driver = require 'spec.support.adapter_driver'
 local process = require 'spec.support.server'
 
 local READY_S = 30
@@ -26,6 +27,26 @@ M.server_path, M.cli_path = program 'redis-server', program 'redis-cli'
 ---Why there is no Redis to test with, or nil.
 function M.missing()
   return not (M.server_path and M.cli_path) and 'redis-server and redis-cli are not installed' or nil
+end
+
+local function json(value)
+  if type(value) ~= 'table' then
+    return type(value) == 'string' and '"' .. value .. '"' or tostring(value)
+  end
+  local members = {}
+  for name, member in pairs(value) do
+    members[#members + 1] = (#value > 0 and '' or '"' .. name .. '":') .. json(member)
+  end
+  return (#value > 0 and '[%s]' or '{%s}'):format(table.concat(members, ','))
+end
+
+---An adapter with these parameters; nil and why not.
+---@param params table
+---@return spec.Driver?
+---@return string?
+function M.open(params)
+  params.type = params.type or 'redis'
+  return driver.open_config(json(params), driver.root .. '/adapters')
 end
 
 ---@class spec.Redis
