@@ -18,7 +18,7 @@ M.RedisAdapterConfig = {
   host = { type = 'string', min = 1, default = '127.0.0.1', doc = 'name or address of the server' },
   port = { type = 'integer', min = 1, max = 65535, default = 6379 },
   path = { type = 'string', default = '', doc = 'unix socket of the server, instead of host and port' },
-  nodes = { type = 'array', default = {}, max = 1000,
+  nodes = { type = 'array', max = 1000,
     doc = "further servers to learn a cluster's topology from, as 'host:port'" },
   cluster = { type = 'string', enum = { 'auto', 'yes', 'no' }, default = 'auto', doc = 'auto: ask the server' },
   replica_reads = { type = 'boolean', default = false, doc = "load from a cluster's replicas where they have it" },
@@ -51,7 +51,7 @@ end
 
 local function seeds(params)
   local addresses = { given(params.path) or ('%s:%d'):format(params.host, params.port) }
-  for i, address in ipairs(params.nodes) do
+  for i, address in ipairs(params.nodes or {}) do
     local port = type(address) == 'string' and tonumber(address:match '^[^/].*:(%d+)$')
     if not port or port < 1 or port > 65535 then
       return nil, 'EINVAL', ("nodes[%d] is '%s', expected 'host:port'"):format(i, tostring(address))

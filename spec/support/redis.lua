@@ -181,11 +181,25 @@ function M.start_cluster()
     table.insert(words, 2 + i, address)
   end
   local said = self.nodes[1]:cli(unpack(words))
-  if not process.eventually(READY_S, function() return settled(self) end) then
+  if not self:await() then
     self:discard()
     error('the cluster did not come up:\n' .. said)
   end
   return self
+end
+
+---Waits until all nodes serve; nil if they do not in time.
+function Cluster:await()
+  return process.eventually(READY_S, function() return settled(self) end)
+end
+
+---Waits until the replicas have what the masters have.
+function Cluster:replicate()
+  for _, node in ipairs(self.nodes) do
+    if node:cli('ROLE'):find '^master' then
+      assert(tonumber(node:cli('WAIT', 1, READY_S * 1000)) >= 1, 'a replica is behind')
+    end
+  end
 end
 
 function Cluster:discard()
