@@ -19,6 +19,8 @@ local SIGKILL, PDEATHSIG, WNOHANG, NOSIGNAL = 9, 1, 1, 0x4000
 local LOOPBACK = 0x0100007f
 
 ---@class scripted.Connection
+---@field number integer 1 for the server's first
+---@field port integer the server's
 local Connection = {}
 Connection.__index = Connection
 
@@ -93,12 +95,15 @@ local function child()
   return pid
 end
 
-local function serve(listener, script)
+local function serve(listener, port, script)
+  local number = 0
   while true do
     local fd = C.accept(listener, nil, nil)
+    number = number + 1
     if child() == 0 then
       C.close(listener)
-      local connection = setmetatable({ fd = fd, input = '', chunk = ffi.new 'char[65536]' }, Connection)
+      local connection = setmetatable({ fd = fd, input = '', chunk = ffi.new 'char[65536]', number = number,
+        port = port }, Connection)
       local ok, failure = pcall(script, connection)
       if not ok then
         io.stderr:write('scripted server: ', tostring(failure), '\n')
@@ -123,7 +128,7 @@ function M.serve(script)
   assert(C.getsockname(listener, address, bytes) == 0)
   local pid = child()
   if pid == 0 then
-    serve(listener, script)
+    serve(listener, C.ntohs(address.port), script)
   end
   C.close(listener)
   local function stop()
