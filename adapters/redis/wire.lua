@@ -188,17 +188,6 @@ local function blob_error(conn, line)
   return failed(text)
 end
 
--- Push messages and attributes are about something else than the command: read, dropped, and the reply follows.
-local function aside(skipped)
-  return function(conn, line, depth)
-    local value, code, message = skipped(conn, line, depth)
-    if value == nil then
-      return nil, code, message
-    end
-    return read(conn, depth)
-  end
-end
-
 local types = {
   ['+'] = function(_, line) return line:sub(2) end,
   ['-'] = function(_, line) return failed(line:sub(2)) end,
@@ -207,10 +196,28 @@ local types = {
   ['*'] = list, ['~'] = list, ['%'] = map,
   ['_'] = function() return wire.null end,
   ['#'] = function(_, line) return line == '#t' end,
-  ['>'] = aside(list), ['|'] = aside(map),
 }
 
--- The rest of a reply whose first line has been read.
+-- Push messages and attributes are about something else than the command: read and dropped.
+local asides = { ['>'] = list, ['|'] = map }
+
+-- The first line of a reply.
+local function header(conn, depth)
+  local line, code, message = conn:read_until('\r\n', LINE_MAX)
+  local aside = line and asides[line:sub(1, 1)]
+  while aside do
+    local dropped
+    dropped, code, message = aside(conn, line, depth)
+    if dropped == nil then
+      return nil, code, message
+    end
+    line, code, message = conn:read_until('\r\n', LINE_MAX)
+    aside = line and asides[line:sub(1, 1)]
+  end
+  return line, code, message
+end
+
+-- The rest of a reply, behind its first line.
 local function rest(conn, line, depth)
   local parse = types[line:sub(1, 1)]
   if not parse then
@@ -220,7 +227,7 @@ local function rest(conn, line, depth)
 end
 
 function read(conn, depth)
-  local line, code, message = conn:read_until('\r\n', LINE_MAX)
+  local line, code, message = header(conn, depth)
   if not line then
     return nil, code, message
   end
@@ -240,7 +247,7 @@ end
 ---@return string? code
 ---@return string? message
 function wire.read_into(conn, buffer)
-  local line, code, message = conn:read_until('\r\n', LINE_MAX)
+  local line, code, message = header(conn, 0)
   if not line then
     return nil, code, message
   elseif line:byte() ~= 36 then -- '$'
