@@ -18,6 +18,7 @@ local REDIRECTIONS_MAX = 5
 local ATTEMPTS_MAX = 7
 local PAUSE_S = 0.05 -- doubled by each attempt that has to wait
 local DOUBTS_MAX = 65536
+local PIPELINES_MAX = 64 -- at once, for one operation
 local SLICE_BYTES = 4 * 2 ^ 20 -- of payload for one connection, at least
 
 local codes = {
@@ -184,17 +185,27 @@ local function plan(self, pending)
   return pipelines
 end
 
+-- All at once, some at a time. The first that raised is raised when all have ended.
 local function run_pipelines(self, pipelines)
-  local tasks = {}
-  for i, requests in ipairs(pipelines) do
-    tasks[i] = function()
-      requests[1].target:pipeline(requests, self.set_options)
+  local failure
+  local function run(requests)
+    local ok, why = pcall(requests[1].target.pipeline, requests[1].target, requests, self.set_options)
+    failure = failure or not ok and why
+  end
+  for first = 1, #pipelines, PIPELINES_MAX do
+    local tasks = {}
+    for i = first, math.min(first + PIPELINES_MAX - 1, #pipelines) do
+      tasks[#tasks + 1] = function() run(pipelines[i]) end
+    end
+    if #tasks == 1 then
+      tasks[1]()
+    else
+      neap.all(tasks)
+    end
+    if failure then
+      error(failure, 0)
     end
   end
-  if #tasks == 1 then
-    return tasks[1]()
-  end
-  neap.all(tasks)
 end
 
 local function attempt(self, pending)
