@@ -12,6 +12,7 @@ local neap = {
   adapter = require 'neap.adapter',
   file = require 'neap.file',
   log = require 'neap.log',
+  net = require 'neap.net',
   --- Zeroed C memory: `buffer`, or nil, 'ENOMEM', message.
   buffer = core.buffer,
   --- The key whose text (or file name, with 'file') this is, or nil.
