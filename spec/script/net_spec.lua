@@ -4,62 +4,15 @@
 -- a server that misbehaves does so by what it writes, and when it closes.
 
 local driver = require 'spec.support.adapter_driver'
+local ends = require 'spec.support.ends'
 local hook = require 'spec.support.hook'
-
--- pair(listen, connect, server, client): both ends of one connection; what the client returns is returned.
-local HEAD = [[
-local neap = require 'neap'
-local net = neap.net
-local dir = %q
-local function pair(listen, connect, server, client)
-  local listener = assert(net.listen(listen))
-  connect.port = listener:port()
-  local outcomes = neap.all {
-    function()
-      local conn = assert(listener:accept())
-      server(conn)
-      conn:close()
-    end,
-    function()
-      local conn = assert(net.connect(connect))
-      local a, b, c = client(conn)
-      conn:close()
-      return a, b, c
-    end,
-  }
-  listener:close()
-  assert(outcomes[1].ok, outcomes[1].traceback)
-  assert(outcomes[2].ok, outcomes[2].traceback)
-  return unpack(outcomes[2], 1, outcomes[2].n)
-end
-local function tcp(server, client)
-  return pair({ host = '127.0.0.1', port = 0 }, { host = '127.0.0.1' }, server, client)
-end
-local function echo(conn)
-  local bytes = tonumber(assert(conn:read_until '\n'))
-  local b = neap.buffer(bytes)
-  assert(conn:read_exactly_into(b))
-  assert(conn:write(('%%d\r\n'):format(bytes), { b, 0, 10 }, { b, 10, bytes - 10 }, '\r\n'))
-end
-local function ask(buf)
-  return function(conn)
-    assert(conn:write(('%%d\n'):format(buf:size()), buf))
-    local back = neap.buffer(buf:size() + 10)
-    assert(conn:read_until '\r\n' == tostring(buf:size()))
-    assert(conn:read_exactly_into(back, 10, buf:size()))
-    assert(conn:read_exactly(2) == '\r\n')
-    return back:crc32c(10) == buf:crc32c(), conn:peer()
-  end
-end
-local function why(ok, code, message) return { ok == nil and 'nil' or ok, code, message } end
-]]
 
 describe('a connection', function()
   local dir, _, remove, head
 
   before_each(function()
     dir, _, remove = driver.directory()
-    head = HEAD:format(dir):gsub('\n', ' ')
+    head = ends.head(dir)
   end)
 
   after_each(function()
@@ -94,7 +47,8 @@ describe('a connection', function()
 
   it('puts a reply together from pieces of one byte', function()
     assert.equals('["+OK",4,"abcdef","x\\r\\ny"]', run [[
-      report = { tcp(function(conn)
+      local got
+      tcp(function(conn)
         for byte in ('+OK\r\n4\r\nabcdefx\r\ny'):gmatch '.' do
           assert(conn:write(byte))
           neap.sleep(0)
@@ -103,9 +57,9 @@ describe('a connection', function()
         local b = neap.buffer(6)
         local first, second = conn:read_until '\r\n', tonumber(conn:read_until '\r\n')
         assert(conn:read_exactly_into(b))
-        report = { first, second, b:peek(0, 6), conn:read_exactly(4) }
-      end) }
-      report = report[1] and report or report]]:gsub('report = { tcp', 'tcp', 1):gsub('end%) }%s+report.*$', 'end)'))
+        got = { first, second, b:peek(0, 6), conn:read_exactly(4) }
+      end)
+      report = got]])
   end)
 
   it('keeps what came with a reply for the next one', function()
@@ -195,9 +149,9 @@ describe('a connection', function()
   end)
 
   it('tries every address that a name has', function()
-    local json = run [[
+    local json = run([[
       report = { #net.resolve 'localhost' >= 1, net.resolve('127.0.0.1')[1], select(2, net.resolve 'no.invalid') }
-      report[4] = pair({ host = '127.0.0.1', port = 0 }, { host = 'localhost' }, echo, ask(buf))]]
+      report[4] = pair({ host = '127.0.0.1', port = 0 }, { host = 'localhost' }, echo, ask(buf))]], 'abcdefghijklmnop')
     assert.matches('^%[true,"127.0.0.1","EAI_%w+",true%]$', json)
   end)
 
@@ -316,7 +270,7 @@ describe('a connection', function()
       local conn = listener:accept()
       collectgarbage()
       collectgarbage()
-      report = { select(2, conn:read_exactly(1)) }]])
+      report = { (select(2, conn:read_exactly(1))) }]])
   end)
 
   describe('of an operation that ends early', function()
