@@ -23,12 +23,15 @@ luajit|command -v luajit
 libuv1-dev|pkg-config --exists libuv
 libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
-libmicrohttpd-dev|pkg-config --exists libmicrohttpd'
+libmicrohttpd-dev|pkg-config --exists libmicrohttpd
+libcurl4-openssl-dev|pkg-config --exists libcurl'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
 xz-utils|command -v xz
-curl|command -v curl'
+curl|command -v curl
+nginx-light|command -v nginx
+python3|command -v python3'
 
 missing() {
   local package probe
