@@ -32,6 +32,8 @@ lua-busted|command -v busted
 lua-check|command -v luacheck
 xz-utils|command -v xz
 curl|command -v curl
+nginx-light|command -v nginx
+python3|command -v python3
 redis-server|command -v redis-server && command -v redis-cli
 openssl|command -v openssl'
 
