@@ -348,7 +348,7 @@ void flow_open(flow_rig *rig, uint32_t stores) {
   neap_error err;
   for (uint32_t i = 0; i < FLOW_STORES && !registered; i++) assert_int_equal(neap_adapter_register(&tables[i]), 0);
   registered = true;
-  rig->config.l2_adapters = flow_adapters();
+  if (!rig->config.l2_adapters) rig->config.l2_adapters = flow_adapters();
   rig->config.l2_adapter_count = stores;
   if (neap__engine_open(&rig->config, &rig->engine, &err) != 0) fail_msg("%s", err.text);
   rig->l1 = rig->engine->l1;
