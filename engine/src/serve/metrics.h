@@ -16,6 +16,7 @@ typedef struct neap__snapshot {
   struct {
     const char *name; /* the configured type */
     neap__tier_stats stats;
+    const char *status_json; /* of the adapter, or NULL; the caller's */
   } tiers[NEAP_TIERS_MAX];
 } neap__snapshot;
 
