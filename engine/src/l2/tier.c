@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "l2/tier_defs.h"
+#include "policy/stream.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -449,6 +450,8 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   int rc = neap__trip_open(tier);
   if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
+  if (!rc && strcmp(config->eviction_policy, "ARC") == 0)
+    rc = neap__catalogue_follow(tier->catalogue, neap__policy_find("ARC", NULL), err);
   if (!rc) rc = tier->adapter->open(tier->adapter, &tier->host, config->params_json, &tier->self, err);
   if (rc) {
     tier_free(tier);
