@@ -101,9 +101,11 @@ static void a_queue_that_is_full_refuses_and_counts(void **state) {
 
 static void a_tier_that_does_not_persist_is_left_out(void **state) {
   flow_rig *rig = *state;
+  static const char *const adapters[] = {"{\"type\":\"scripted0\"}",
+                                         "{\"type\":\"scripted1\",\"persist_enabled\":false}"};
   rig->config.skip_l1 = true;
+  rig->config.l2_adapters = adapters;
   flow_open(rig, 2);
-  rig->engine->tier_configs[1].persist_enabled = false;
   commit(rig, 0, 1);
   flow_offer(rig, 0, 1);
   flow_settle(rig);
@@ -182,11 +184,8 @@ static void skip_l1_leaves_what_somebody_reads(void **state) {
 
 static neap__storer *own_storer(flow_rig *rig) {
   neap__storer *storer = NULL;
-  neap__storer_config config = {.l1 = rig->l1,
-                                .loop = rig->engine->loop,
-                                .tiers = rig->engine->tiers,
-                                .tier_count = rig->engine->tier_count,
-                                .pending_bytes_max = 1 << 20};
+  neap__storer_config config = {
+      .l1 = rig->l1, .loop = rig->engine->loop, .tiers = rig->engine->tiers, .pending_bytes_max = 1 << 20};
   assert_int_equal(neap__storer_open(&config, &storer), 0);
   return storer;
 }

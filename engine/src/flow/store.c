@@ -86,7 +86,7 @@ static offered *offer_one(neap__storer *st, const neap__key *key) {
 }
 
 void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys) {
-  if (st->config.tier_count == 0) return;
+  if (!neap__tier_set_count(st->config.tiers)) return;
   neap__names *names = neap__l1_names(st->config.l1);
   bool any = false;
   pthread_mutex_lock(&st->lock);
@@ -162,6 +162,13 @@ static void skip_tier(batch *b) {
   for (uint32_t i = 0; i < b->count; i++) b->objects[i]->missing = true;
 }
 
+/* How many tiers there are to store in. */
+static uint32_t routes(const neap__storer *st) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) count += neap__tier_set_route(st->config.tiers, i) != NULL;
+  return count;
+}
+
 static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
   if (!task) {
@@ -218,10 +225,14 @@ static void submit_batches(neap__storer *st) {
     batch *b = next_batch(st);
     if (!b) return;
     b->storer = st;
-    b->tiers_left = b->tiers_silent = st->config.tier_count + 1; /* one is this function, so that b lives until then */
+    b->tiers_left = b->tiers_silent = routes(st) + 1; /* one is this function, so that b lives until then */
+    if (b->tiers_left == 1) skip_tier(b);             /* the last tier was detached meanwhile */
     st->unanswered++;
     atomic_fetch_add(&st->in_flight, 1);
-    for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
+    for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
+      neap__tier *tier = neap__tier_set_route(st->config.tiers, i);
+      if (tier) submit_to(st, b, tier);
+    }
     batch_answered(b);
     batch_left(b);
   }

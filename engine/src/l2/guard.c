@@ -78,7 +78,7 @@ void neap__guard_act(neap__tier *tier) {
 static void probed(neap__task *task) {
   neap__tier *tier = task->tier;
   int result = task->op.objects[0].result;
-  if (tier->closing) return;
+  if (tier->closing || neap__mount_is_old(task->flight)) return;
   if (!neap__guard_is_silence(result)) {
     NEAP_LOG_INFO("%s answers again: its breaker closes", tier->name);
     set_state(tier, NEAP_BREAKER_CLOSED);
@@ -181,6 +181,18 @@ void neap__guard_failed(neap__tier *tier, const neap__key *id, int code) {
   }
   key->code = code;
   key->until_ns = neap__now_ns() + tier->guard.limits.negative_ms * NS_PER_MS;
+}
+
+void neap__guard_reset(neap__tier *tier) {
+  neap__guard *guard = &tier->guard;
+  free(guard->negative);
+  guard->negative = NULL;
+  guard->tripped = guard->full_told = false;
+  guard->probe_ns = 0;
+  set_state(tier, NEAP_BREAKER_CLOSED);
+  pthread_mutex_lock(&tier->lock);
+  tier->stats.no_space_until_ns = 0;
+  pthread_mutex_unlock(&tier->lock);
 }
 
 void neap__guard_free(neap__tier *tier) { free(tier->guard.negative); }

@@ -233,7 +233,7 @@ void neap__keep_settle(neap__flight *flight) {
     if (!flight->probe) book_object(flight, i);
     answered |= !neap__guard_is_silence(flight->objects[i].result);
   }
-  if (!flight->expired && !flight->bounced) neap__guard_note(tier, answered);
+  if (!flight->expired && !flight->bounced && !neap__mount_is_old(flight)) neap__guard_note(tier, answered);
   if (!sane) NEAP_LOG_ERROR("%s gave a result that is no error code; taken as NEAP_EIO", tier->name);
 }
 

@@ -59,9 +59,12 @@ neap__limits neap__limits_of(const neap_adapter *adapter);
 typedef struct neap__tier_config {
   const neap_adapter *adapter;
   char *type;        /* as configured: "fs", "plugin", ... */
+  char *label;       /* the name that the configuration gives this tier, NULL: none */
+  char *path;        /* the file of its module, NULL: built in */
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
+  char *plugin_dirs; /* where the adapter's own inner adapters are looked for, too */
   bool shared, persist_enabled;
   char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "ARC", "noop" */
   double trigger_watermark, eviction_ratio;
@@ -69,12 +72,18 @@ typedef struct neap__tier_config {
   neap__limits limits;     /* concurrency 0: those of the adapter */
 } neap__tier_config;
 
-/* Parses and validates one JSON text (number `index` of the command line, for messages). Unknown keys, wrong types and
- * missing parameters are NEAP_EINVAL with the path of the key, its value, what was expected, and the nearest known
- * name, in LMCache's wording where it has one ("--l2-adapter #1: missing 'type'"). plugin_dirs as above. */
+/* Parses and validates one JSON text (number `index` of the command line, for messages; 0: of none). Unknown keys,
+ * wrong types and missing parameters are NEAP_EINVAL with the path of the key, its value, what was expected, and the
+ * nearest known name, in LMCache's wording where it has one ("--l2-adapter #1: missing 'type'"). plugin_dirs as above.
+ */
 int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
                             neap_error *err);
+/* A configuration that was parsed before, with other values for some parameters of the adapter (an object; null: the
+ * default). They are not checked. On success out and shown (secrets masked) are malloc'd. */
+int neap__tier_config_change(const char *json, const char *params_json, char **out, char **shown, neap_error *err);
 void neap__tier_config_free(neap__tier_config *config);
+/* Whether this key of a configuration is the tier's, such as its capacity, and not the adapter's. */
+bool neap__tier_config_is_tiers(const char *key);
 
 /* Checks params (an object as JSON text) against an adapter's schema_json (see adapter.h) and fills in defaults.
  * where: prefix for messages, e.g. "adapter_params". On success *out is a malloc'd JSON text. */

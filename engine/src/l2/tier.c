@@ -6,7 +6,6 @@
  * given the operation back (or never had it). Runs on the engine's loop thread, but for open, close and the getters.
  * Checksums are computed on the worker pool. Not here: how a flow's task becomes operations (trip.c), what a result
  * means for usage and eviction (keep.c) and for the next ones (guard.c), what the adapter calls (host.c). */
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,13 +155,15 @@ static void expire(neap__tier *tier, neap__flight *flight, int code) {
 
   pthread_mutex_lock(&tier->lock);
   tier->stats.deadlines += code == NEAP_ETIMEDOUT;
-  if (code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER) neap__guard_note(tier, false);
+  if (code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER && !neap__mount_is_old(flight))
+    neap__guard_note(tier, false);
   if (flight->op.kind == NEAP_OP_STORE) tier->stats.store_failures[-code] += task->op.count;
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.load_failures[-code] += task->op.count;
   pthread_mutex_unlock(&tier->lock);
 
-  if (flight->phase == NEAP_PHASE_WITH_ADAPTER && NEAP_HAS(tier->adapter, neap_adapter, cancel))
-    tier->adapter->cancel(tier->self, &flight->op);
+  neap__mount *mount = flight->mount;
+  if (flight->phase == NEAP_PHASE_WITH_ADAPTER && NEAP_HAS(mount->adapter, neap_adapter, cancel))
+    mount->adapter->cancel(mount->self, &flight->op);
   task->done(task);
   if (was_queued) let_go(tier, flight);
 }
@@ -237,6 +238,7 @@ static void settle(neap__flight *flight) {
   while (tier->flying[at] != flight) at++;
   tier->flying[at] = tier->flying[--tier->flying_count];
   neap__keep_settle(flight);
+  if (flight->mount) neap__mount_drop(tier, flight->mount);
   pthread_mutex_unlock(&tier->lock);
   tier->writes_in_flight -= is_write(flight);
   tier->claimed -= flight->claimed;
@@ -278,8 +280,9 @@ static void bounce(neap__flight *flight, int code) {
 }
 
 static void hand_over(neap__flight *flight) {
-  const neap_adapter *adapter = flight->tier->adapter;
-  void *self = flight->tier->self;
+  neap__tier *tier = flight->tier;
+  const neap_adapter *adapter = tier->mount->adapter;
+  void *self = tier->mount->self;
   neap_op *op = &flight->op;
 
   flight->job.run = neap__tier_arrived;
@@ -287,6 +290,14 @@ static void hand_over(neap__flight *flight) {
     bounce(flight, NEAP_ETIMEDOUT);
     return;
   }
+  if (!neap__tier_can(tier, (neap_op_kind)op->kind)) { /* what it was meant for could; see neap__tier_reload */
+    bounce(flight, NEAP_ENOTSUP);
+    return;
+  }
+  pthread_mutex_lock(&tier->lock);
+  flight->mount = tier->mount;
+  flight->mount->users++;
+  pthread_mutex_unlock(&tier->lock);
   flight->phase = NEAP_PHASE_WITH_ADAPTER; /* before the call: done may come inside it */
   switch ((neap_op_kind)op->kind) {
     case NEAP_OP_STORE: adapter->store(self, op); break;
@@ -399,6 +410,7 @@ void neap__tier_lock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item) item->locks++;
+  tier->pins++;
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -407,6 +419,8 @@ void neap__tier_unlock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item && item->locks) item->locks--; /* forgotten and found again in between: its locks went with it */
+  NEAP_ASSERT(tier->pins > 0);
+  if (--tier->pins == 0) pthread_cond_broadcast(&tier->idle);
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -426,6 +440,7 @@ static void tier_free(neap__tier *tier) {
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);
+  free(tier->plugin_dirs);
   free(tier);
 }
 
@@ -433,7 +448,6 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   neap__tier *tier = calloc(1, sizeof(*tier));
   if (!tier) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", config->name);
   tier->config = config;
-  tier->adapter = config->adapter;
   snprintf(tier->name, sizeof(tier->name), "%s", config->name);
   tier->env = *env;
   tier->stats.capacity_bytes = config->capacity_bytes;
@@ -446,20 +460,60 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   pthread_condattr_destroy(&attr);
   neap__host_init(tier);
 
+  tier->plugin_dirs = strdup(config->plugin_dirs ? config->plugin_dirs : "");
   tier->guard.limits = config->limits.concurrency ? config->limits : neap__limits_of(config->adapter);
   int rc = neap__trip_open(tier);
   if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
+  if (!rc && !tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
   if (!rc && strcmp(config->eviction_policy, "ARC") == 0)
     rc = neap__catalogue_follow(tier->catalogue, neap__policy_find("ARC", NULL), err);
-  if (!rc) rc = tier->adapter->open(tier->adapter, &tier->host, config->params_json, &tier->self, err);
+  if (!rc) rc = neap__mount_open(tier, config->adapter, config->params_json, &tier->mount, err);
   if (rc) {
     tier_free(tier);
     return rc;
   }
+  tier->table = tier->mount->adapter;
   neap__loop_call(env->loop, begin, tier);
   *out = tier;
   return 0;
+}
+
+static void expire_all(neap__tier *tier) {
+  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+}
+
+/* Nobody waits for it, and nobody will load what a lookup has found. */
+static bool quiet(neap__tier *tier) {
+  pthread_mutex_lock(&tier->lock);
+  bool busy = tier->flying_count || tier->pins;
+  pthread_mutex_unlock(&tier->lock);
+  return !busy && !tier->queued && !tier->guard.trips;
+}
+
+bool neap__tier_retire(neap__tier *tier) {
+  if (!quiet(tier)) return false;
+  tier->closing = true;
+  return true;
+}
+
+void neap__tier_hurry(neap__tier *tier, bool all) {
+  neap__flight *f = tier->waiting;
+  while (f && f->deadline_ns != UINT64_MAX) f = f->after;
+  if (f) expire(tier, f, NEAP_ECANCELED);
+  if (!all) return;
+  tier->closing = true;
+  neap__trip_end_waiting(tier, NEAP_ECANCELED);
+  expire_all(tier);
+}
+
+uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns) {
+  struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
+  pthread_mutex_lock(&tier->lock);
+  (void)pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  uint32_t flying = tier->flying_count;
+  pthread_mutex_unlock(&tier->lock);
+  return flying;
 }
 
 /* What the adapter has not seen is answered now; a listing is told to stop. */
@@ -488,7 +542,7 @@ static void timer_closed(uv_handle_t *timer) {
 
 static void close_end(void *arg) {
   neap__tier *tier = arg;
-  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+  expire_all(tier);
   uv_close((uv_handle_t *)&tier->timer, timer_closed);
 }
 
@@ -518,7 +572,12 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
                    tier->name, left, (unsigned long long)grace_ms);
     return false;
   }
-  if (NEAP_HAS(tier->adapter, neap_adapter, close)) tier->adapter->close(tier->self);
+  while (tier->older) {
+    neap__mount *older = tier->older;
+    tier->older = older->older;
+    neap__mount_close(older);
+  }
+  neap__mount_close(tier->mount);
   tier_free(tier);
   return true;
 }
@@ -541,34 +600,3 @@ uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant) {
 }
 
 const neap__tier_config *neap__tier_config_of(neap__tier *tier) { return tier->config; }
-
-bool neap__tier_can(neap__tier *tier, neap_op_kind kind) {
-  switch (kind) {
-    case NEAP_OP_STORE: return NEAP_HAS(tier->adapter, neap_adapter, store);
-    case NEAP_OP_LOOKUP: return NEAP_HAS(tier->adapter, neap_adapter, lookup);
-    case NEAP_OP_LOAD: return NEAP_HAS(tier->adapter, neap_adapter, load);
-    case NEAP_OP_REMOVE: return NEAP_HAS(tier->adapter, neap_adapter, remove);
-    case NEAP_OP_LIST: return NEAP_HAS(tier->adapter, neap_adapter, list);
-  }
-  return false;
-}
-
-int neap__tier_status(neap__tier *tier, char *json, size_t cap) {
-  char own[4096] = "";
-  if (NEAP_HAS(tier->adapter, neap_adapter, status) && tier->adapter->status(tier->self, own, sizeof(own)) < 0)
-    own[0] = 0;
-  cJSON *status = cJSON_Parse(own);
-  if (!cJSON_IsObject(status)) {
-    cJSON_Delete(status);
-    status = cJSON_CreateObject();
-  }
-  neap__tier_stats stats;
-  neap__tier_stats_get(tier, &stats);
-  bool healthy = stats.healthy && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
-  cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
-  cJSON_AddBoolToObject(status, "is_healthy", healthy);
-  if (!cJSON_HasObjectItem(status, "type")) cJSON_AddStringToObject(status, "type", tier->name);
-  bool fits = cap <= INT32_MAX && cJSON_PrintPreallocated(status, json, (int)cap, false);
-  cJSON_Delete(status);
-  return fits ? (int)strlen(json) : NEAP_ELIMIT;
-}

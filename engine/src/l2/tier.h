@@ -55,6 +55,26 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
  * given (loop, pool, names, L1) must stay too. Not on the loop thread. */
 bool neap__tier_close(neap__tier *tier, uint64_t grace_ms);
 
+/* Opens a new instance of the adapter that config names, lets it prove that it answers, and hands it everything from
+ * now on; the tier keeps what it remembers. The old one is closed when it has given back what it has, at most grace_ms
+ * from now, else by a later reload or the close; left: operations that it has. An error says what is wrong with the
+ * new one, and nothing has changed. Only adapter, params_json and limits of config are read. Blocks; not on the loop
+ * thread, and one change of a tier at a time. */
+int neap__tier_reload(neap__tier *tier, const neap__tier_config *config, uint64_t grace_ms, uint32_t *left,
+                      neap_error *err);
+/* Passes changed parameters to the running instance (neap_adapter.reconfigure). Blocks, as above. */
+int neap__tier_reconfigure(neap__tier *tier, const char *params_json, neap_error *err);
+const neap_adapter *neap__tier_adapter(neap__tier *tier); /* of the running instance */
+
+/* The quiet way to that end, for a tier that nothing new is routed to. hurry gives up what the framework does for
+ * itself and nobody waits for, a listing at the start; with all, everything that somebody waits for (NEAP_ECANCELED).
+ * await returns when something has ended, or at that time: how many operations the adapter has. retire is true when
+ * there is nothing left, neither under way nor to be loaded after a positive lookup; then no task is taken any more.
+ * hurry and retire: loop thread; await: any other. */
+void neap__tier_hurry(neap__tier *tier, bool all);
+uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns);
+bool neap__tier_retire(neap__tier *tier);
+
 /* Hands a task over. 0: done and release will be called. NEAP_ELIMIT (queue full: counted), NEAP_ENOTSUP (also for a
  * key of a space that may not use L2), NEAP_EINVAL (no objects), NEAP_ECLOSED: nothing happened, the task is still the
  * caller's. deadline_ms 0 = what the tier needs for all its attempts. Loop thread. */

@@ -49,6 +49,7 @@ typedef struct neap__flight {
   bool expired;              /* the submitter has its answer */
   bool bounced;              /* the adapter never saw it */
   bool of_trip;              /* of a flow's task; else the framework's own */
+  struct neap__mount *mount; /* who has or had it, NULL: nobody */
   bool probe;                /* a lookup of nothing: its answer says that there are answers */
   pthread_mutex_t sink_lock; /* LIST: no sink call after the answer */
   neap__key *ids;
@@ -81,14 +82,25 @@ typedef struct neap__guard {
   struct neap__negative *negative; /* keys whose store failed; made when first needed */
 } neap__guard;
 
+/* A lookup of nothing that a new instance has to answer before it gets anything else. */
+typedef struct neap__check neap__check;
+
+/* One opened instance of the adapter. `adapter` and `self` are fixed; the rest is under the tier's lock. */
+typedef struct neap__mount {
+  const neap_adapter *adapter;
+  void *self;
+  uint32_t users; /* operations that it has, and threads that are inside its status */
+  neap__check *check;
+  struct neap__mount *older; /* replaced before, and not yet closed */
+} neap__mount;
+
 struct neap__tier {
   /* fixed after open */
   const neap__tier_config *config;
-  const neap_adapter *adapter;
-  void *self;
   neap__tier_env env;
   neap_host host;
-  char name[64]; /* a copy: an adapter left open outlives the configuration */
+  char name[64]; /* a copy, as the next one: an adapter left open outlives the configuration */
+  char *plugin_dirs;
   /* loop thread */
   uv_timer_t timer;
   uint64_t wake_ns; /* when the timer fires, 0 = not armed */
@@ -98,6 +110,9 @@ struct neap__tier {
   uint64_t queued_bytes, claimed;
   bool closing, removing, remove_failed, recovering; /* removing: victims are on their way out */
   neap__guard guard;
+  /* what gets new operations; set by the loop thread under the lock. Tables are never freed, mounts are. */
+  neap__mount *mount;
+  _Atomic(const neap_adapter *) table;
   /* under the lock */
   pthread_mutex_t lock;
   pthread_cond_t idle;
@@ -109,6 +124,9 @@ struct neap__tier {
   neap__tier_stats stats;
   uint64_t seq;
   uint32_t failures_in_row;
+  neap__mount *older;   /* replaced, not yet closed */
+  neap__mount *checked; /* the one whose check is under way */
+  uint32_t pins;        /* positive lookups whose load has not ended */
   bool timer_closed;
   bool abandoned; /* closed while the adapter still had operations */
 };
@@ -122,6 +140,15 @@ void neap__tier_arrived(neap__job *job);               /* run by the loop after 
 void neap__tier_arm(neap__tier *tier, uint64_t at_ns); /* the tier's timer fires then or before */
 /* Answers everything that flows wait for with NEAP_EIO, whether the adapter has it or not. */
 void neap__tier_refuse(neap__tier *tier);
+
+/* mount.c */
+int neap__mount_open(neap__tier *tier, const neap_adapter *adapter, const char *params_json, neap__mount **out,
+                     neap_error *err);
+void neap__mount_close(neap__mount *mount);                     /* nobody uses it */
+bool neap__mount_answered(neap__tier *tier, const neap_op *op); /* op is a check; it has ended. Under the lock. */
+void neap__mount_drop(neap__tier *tier, neap__mount *mount);    /* one user less. Under the lock. */
+/* Not the one that gets new operations: what becomes of its own says nothing about that. */
+bool neap__mount_is_old(const neap__flight *flight);
 
 /* trip.c; loop thread. */
 int neap__trip_open(neap__tier *tier);
@@ -144,6 +171,7 @@ void neap__guard_failed(neap__tier *tier, const neap__key *id, int code);
 void neap__guard_full(neap__tier *tier);    /* the store is full and no room was made: nothing is stored for a while */
 bool neap__guard_is_full(neap__tier *tier); /* in that while */
 void neap__guard_stored(neap__tier *tier);  /* the store took an object */
+void neap__guard_reset(neap__tier *tier);   /* as if nothing had ever failed; its limits may be other ones */
 void neap__guard_free(neap__tier *tier);
 
 /* host.c */
