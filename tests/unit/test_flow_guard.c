@@ -9,7 +9,10 @@ static const char *const one_hangs[2] = {
 
 static neap__tier_stats tier_stats(flow_rig *rig, uint32_t tier) {
   neap__tier_stats stats;
-  neap__tier_stats_get(rig->engine->tiers[tier], &stats);
+  neap__tier_view tiers;
+  neap__tier_set_view(rig->engine->tiers, &tiers);
+  neap__tier_stats_get(tiers.entries[tier].tier, &stats);
+  neap__tier_view_drop(rig->engine->tiers, &tiers);
   return stats;
 }
 

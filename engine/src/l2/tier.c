@@ -436,7 +436,7 @@ static void begin(void *arg) {
 static void tier_free(neap__tier *tier) {
   for (uint32_t i = 0; i < NEAP_TIER_RETIRED_MAX; i++) flight_free(tier->retired[i]);
   neap__trip_free(tier);
-  neap__guard_free(tier);
+  neap__guard_end(tier);
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);

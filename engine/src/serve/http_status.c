@@ -231,6 +231,21 @@ void neap__http_status(neap__http_call *call) {
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 
+/* The status of the tier of that index, malloc'd, or NULL. */
+static char *status_of(neap__tier_set *tiers, uint32_t index) {
+  char number[16], *text = malloc(ADAPTER_JSON_MAX);
+  neap__tier_entry entry;
+  snprintf(number, sizeof(number), "%u", index);
+  bool told = false;
+  if (text && neap__tier_set_hold(tiers, number, &entry, NULL) == 0) {
+    told = neap__tier_status(entry.tier, text, ADAPTER_JSON_MAX) > 0;
+    neap__tier_set_drop(tiers, entry.index);
+  }
+  if (told) return text;
+  free(text);
+  return NULL;
+}
+
 void neap__http_metrics(neap__http_call *call) {
   const neap__http *http = call->http;
   if (!http->config.metrics) {
@@ -244,11 +259,8 @@ void neap__http_metrics(neap__http_call *call) {
   neap__snapshot now;
   char *statuses[NEAP_TIERS_MAX] = {NULL};
   neap__snapshot_take(http->config.engine, http->config.server, &now);
-  for (uint32_t i = 0; i < now.tier_count; i++) {
-    statuses[i] = malloc(ADAPTER_JSON_MAX);
-    bool told = statuses[i] && neap__tier_status(http->config.engine->tiers[i], statuses[i], ADAPTER_JSON_MAX) > 0;
-    now.tiers[i].status_json = told ? statuses[i] : NULL;
-  }
+  for (uint32_t i = 0; i < now.tier_count; i++)
+    now.tiers[i].status_json = statuses[i] = status_of(http->config.engine->tiers, now.tiers[i].index);
   neap__metrics_print(out, &now, http->config.instance_id);
   for (uint32_t i = 0; i < now.tier_count; i++) free(statuses[i]);
   if (fclose(out) != 0) {

@@ -314,7 +314,7 @@ static void print_facts(FILE *out, const neap__snapshot *now, uint32_t tier, con
     --*left;
     fprintf(out, "%s{l2_name=\"", STATUS_METRIC);
     print_label(out, now->tiers[tier].name);
-    fprintf(out, "\",adapter_index=\"%u\",name=\"", tier);
+    fprintf(out, "\",adapter_index=\"%u\",name=\"", now->tiers[tier].index);
     print_label(out, within);
     fputs(*within ? "." : "", out);
     print_label(out, fact->string);
