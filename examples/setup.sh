@@ -30,7 +30,9 @@ test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
 xz-utils|command -v xz
-curl|command -v curl'
+curl|command -v curl
+redis-server|command -v redis-server && command -v redis-cli
+openssl|command -v openssl'
 
 missing() {
   local package probe
