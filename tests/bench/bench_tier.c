@@ -3,12 +3,14 @@
  * What the framework costs around an adapter that does nothing: microseconds for each object of operations of 16,
  * from submit to release, for a native adapter and for Lua ones without and with batch forms. Objects are of 64 bytes,
  * so that nothing is about bytes; several operations are under way, as when flows store and fetch. One line of JSON per
- * adapter and kind: median, least and most of the rounds. Arguments: LUA_DIR BENCH_DIR [rounds] [depth]. */
+ * adapter and kind: median, least and most of the rounds, and the processor time of all threads in the median round,
+ * which a machine that is busy with other things stretches less. Arguments: LUA_DIR BENCH_DIR [rounds] [depth]. */
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "chunk/names.h"
 #include "l2/tier.h"
@@ -105,34 +107,47 @@ static void begin(void *arg) {
   for (uint32_t i = 0; i < b->depth; i++) submit_next(b);
 }
 
-static double round_us(bench *b) {
+typedef struct cost {
+  double wall_us, cpu_us; /* of an object */
+} cost;
+
+static double cpu_ns(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+  return (double)at.tv_sec * 1e9 + (double)at.tv_nsec;
+}
+
+static cost round_cost(bench *b) {
   uint64_t start = neap__now_ns();
+  double cpu = cpu_ns();
   neap__loop_call(b->loop, begin, b);
   sem_wait(&b->over);
-  return (double)(neap__now_ns() - start) / 1e3 / (TASKS * BATCH);
+  double objects = TASKS * BATCH;
+  return (cost){(double)(neap__now_ns() - start) / 1e3 / objects, (cpu_ns() - cpu) / 1e3 / objects};
 }
 
 static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
+  double x = ((const cost *)a)->wall_us, y = ((const cost *)b)->wall_us;
   return (x > y) - (x < y);
 }
 
 static void measure(bench *b, const char *adapter, neap_op_kind kind, uint32_t rounds) {
   static const char *const kinds[] = {"store", "lookup", "load"};
-  double us[ROUNDS_MAX];
+  static cost costs[ROUNDS_MAX];
   b->kind = kind;
   b->first = 0;
-  round_us(b); /* nobody's first time counts */
+  round_cost(b); /* nobody's first time counts */
   for (uint32_t i = 0; i < rounds; i++) {
     if (kind == NEAP_OP_STORE) b->first = i * TASKS % (16 * TASKS);
-    us[i] = round_us(b);
+    costs[i] = round_cost(b);
   }
   must(!b->failed, "an object failed");
-  qsort(us, rounds, sizeof(*us), ascending);
+  qsort(costs, rounds, sizeof(*costs), ascending);
   printf(
       "{\"bench\":\"tier\",\"adapter\":\"%s\",\"kind\":\"%s\",\"batch\":%u,\"depth\":%u,\"us_per_object\":%.3f,"
-      "\"least\":%.3f,\"most\":%.3f}\n",
-      adapter, kinds[kind], BATCH, b->depth, us[rounds / 2], us[0], us[rounds - 1]);
+      "\"least\":%.3f,\"most\":%.3f,\"cpu_us\":%.3f}\n",
+      adapter, kinds[kind], BATCH, b->depth, costs[rounds / 2].wall_us, costs[0].wall_us, costs[rounds - 1].wall_us,
+      costs[rounds / 2].cpu_us);
 }
 
 static void measure_adapter(bench *b, const char *name, const char *json, const char *dir, uint32_t rounds) {
@@ -148,10 +163,10 @@ static void measure_adapter(bench *b, const char *name, const char *json, const 
 
 int main(int argc, char **argv) {
   must(argc > 2, "expected the directories of lua and of null.lua");
-  uint32_t rounds = argc > 3 ? (uint32_t)atoi(argv[3]) : 15;
+  uint32_t rounds = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 15;
   bench *b = calloc(1, sizeof(*b));
   must(b != NULL && rounds > 0 && rounds <= ROUNDS_MAX, "expected 1 to 1000 rounds");
-  b->depth = argc > 4 ? (uint32_t)atoi(argv[4]) : 8;
+  b->depth = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 8;
   must(b->depth > 0 && b->depth <= DEPTH_MAX, "expected a depth of 1 to 64");
   void *memory = mmap(NULL, neap__names_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   neap__layout layout;

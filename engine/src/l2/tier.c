@@ -14,6 +14,7 @@
 #include "policy/stream.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+#define DIGEST_HERE 65536u /* bytes whose checksum takes less time than a way to the pool and back */
 
 /* --- tasks ---------------------------------------------------------------------------------------------------- */
 
@@ -264,9 +265,10 @@ void neap__tier_arrived(neap__job *job) {
   neap__flight *flight = (neap__flight *)((char *)job - offsetof(neap__flight, job));
   if (flight->op.kind == NEAP_OP_LOAD && neap__keep_expect(flight)) flight->digest = verify;
   if (flight->digest && !flight->expired) {
+    bool here = flight->digest == verify && flight->bytes <= DIGEST_HERE;
     flight->job.run = digested;
-    if (neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
-    flight->digest(flight); /* a pool that is full: better here than not at all */
+    if (!here && neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
+    flight->digest(flight); /* also when the pool is full: better here than not at all */
   }
   settle(flight);
 }
@@ -335,12 +337,11 @@ static void start(neap__tier *tier, neap__flight *flight) {
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.in_flight_load_bytes += flight->bytes;
   pthread_mutex_unlock(&tier->lock);
 
-  if (flight->op.kind != NEAP_OP_STORE) {
-    hand_over(flight);
-  } else if (neap__pool_submit(tier->env.pool, crc_work, flight) != 0) {
+  if (flight->op.kind == NEAP_OP_STORE) {
+    if (flight->bytes > DIGEST_HERE && neap__pool_submit(tier->env.pool, crc_work, flight) == 0) return;
     compute_crcs(flight);
-    hand_over(flight);
   }
+  hand_over(flight);
 }
 
 /* What may be handed over next. Somebody waits for a read, so writes leave it a quarter of the places; a store waits
