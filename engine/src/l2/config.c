@@ -32,7 +32,7 @@ static const char frame_schema[] =
     "\"serde\":{\"type\":\"object\"}}";
 
 static const char eviction_schema[] =
-    "{\"eviction_policy\":{\"type\":\"string\",\"required\":true,\"enum\":[\"LRU\",\"IsolatedLRU\",\"noop\"]},"
+    "{\"eviction_policy\":{\"type\":\"string\",\"required\":true,\"enum\":[\"LRU\",\"IsolatedLRU\",\"ARC\",\"noop\"]},"
     "\"trigger_watermark\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.8},"
     "\"eviction_ratio\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.2}}";
 
