@@ -199,7 +199,9 @@ describe('a running server', function()
     assert.matches('pause must be', answer)
     -- What was set is kept by a reload, and a reload may set others.
     ask('POST', '/adapters/files/reload', '{"pause":0.001}')
-    assert.truthy(server.eventually(10, function() return select(2, http('GET', '/status')):find('"pause":0.001', 1, true) end))
+    assert.truthy(server.eventually(10, function()
+      return select(2, http('GET', '/status')):find('"pause":0.001', 1, true)
+    end))
     traffic_was_served()
   end)
 
@@ -217,16 +219,16 @@ describe('a running server', function()
 
   it('names each adapter once, and finds it by name and by index', function()
     start()
-    local status, answer = http('POST', '/adapters', '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1,"name":"fs"}')
+    local mock = '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1,"name":"%s"}'
+    local status, answer = http('POST', '/adapters', mock:format 'fs')
     assert.equal(409, status)
     assert.matches("name: an adapter 'fs' is attached already", answer)
-    assert.matches('"index":2,"name":"fast"', ask('POST', '/adapters',
-      '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1,"name":"fast"}'))
+    assert.matches('"index":2,"name":"fast"', ask('POST', '/adapters', mock:format 'fast'))
     assert.matches('"name":"fast"', ask('GET', '/adapters/2'))
     status, answer = http('GET', '/adapters/fats')
     assert.equal(404, status)
     assert.matches("did you mean 'fast'?", answer)
-    status, answer = http('POST', '/adapters', '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1,"name":"1"}')
+    status, answer = http('POST', '/adapters', mock:format '1')
     assert.equal(400, status)
     assert.matches('name: ', answer)
   end)
@@ -253,5 +255,85 @@ describe('a running server', function()
     ask('POST', '/adapters', ('{"type":"fs","base_path":"%s/fs"}'):format(directory))
     traffic_was_served()
     assert.truthy(tonumber(ask('GET', '/adapters/files'):match '"loaded_objects":(%d+)') > 0)
+  end)
+
+  local function ctl(...)
+    local words = {}
+    for i, word in ipairs { ... } do words[i] = "'" .. word .. "'" end
+    local pipe = assert(io.popen(("NEAP_URL=http://127.0.0.1:%d '%s' ctl %s 2>&1; echo \"status $?\""):format(
+      running.http_port, server.bin, table.concat(words, ' '))))
+    local text = pipe:read '*a'
+    pipe:close()
+    local said, status = text:match '^(.*)status (%d+)\n$'
+    return tonumber(status), said
+  end
+
+  it('is changed by neap ctl', function()
+    start()
+    local status, text = ctl 'status'
+    assert.equal(0, status)
+    assert.matches('health +ok', text)
+    assert.matches('    0  files  files  attached  ok ', text)
+    status, text = ctl('adapters', 'attach', '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1,"name":"fast"}')
+    assert.equal(0, status)
+    assert.matches('    2  fast  mock  attached  ok ', text)
+    status, text = ctl('adapters', 'set', 'files', 'pause=0.002')
+    assert.equal(0, status, text)
+    status, text = ctl('adapters', 'set', 'files', 'dir=/elsewhere')
+    assert.equal(1, status)
+    assert.matches('dir: cannot be changed while the adapter runs; reload', text)
+    assert.truthy(select(2, ctl('--json', 'adapters', 'list')):find('"pause":\t0.002', 1, true))
+    write_module(7)
+    assert.equal(0, (ctl('adapters', 'reload', 'files', 'pause=0')))
+    assert.truthy(runs_code(7))
+    status, text = ctl('adapters', 'detach', 'fast', '--grace=1')
+    assert.equal(0, status)
+    assert.matches('^fast detached after ', text)
+    status, text = ctl('adapters', 'detach', 'fils')
+    assert.equal(1, status)
+    assert.matches("did you mean 'files'?", text)
+  end)
+
+  it('tells neap ctl what was wrong with the words', function()
+    start()
+    for words, expected in pairs {
+      ["adaptors list"] = "unknown command 'adaptors'; did you mean 'adapters'?",
+      ["adapters detatch x"] = "unknown command of adapters 'detatch'; did you mean 'detach'?",
+      ["adapters set files pause"] = "'pause' is not valid; expected PARAMETER=VALUE",
+      ["adapters detach"] = 'detach: expected the name of an adapter',
+      ["--ulr x status"] = "unknown option '--ulr'; did you mean '--url'?",
+      ["--url gopher://x status"] = "--url: 'gopher://x' is not valid",
+    } do
+      local list = {}
+      for word in words:gmatch '%S+' do list[#list + 1] = word end
+      local status, text = ctl(unpack(list))
+      assert.equal(2, status, words)
+      assert.truthy(text:find(expected, 1, true), text)
+    end
+  end)
+
+  it('reloads a module that is saved, and goes on with the old code when it is broken', function()
+    start { '--watch' }
+    traffic()
+    local function log_has(text)
+      return server.eventually(20, function() return running:output():find(text, 1, true) end)
+    end
+    write_module(2)
+    assert.truthy(runs_code(2))
+    write_module(3, 'x = = 1')
+    assert.truthy(log_has "adapter 'files' goes on with its old code: ")
+    assert.matches('goes on with its old code: [^\n]*files.lua:10: ', running:output())
+    assert.truthy(runs_code(2))
+    local file = assert(io.open(directory .. '/plugins/files.lua', 'w')) -- in place
+    file:write((MODULE:gsub('VERSION', 4):gsub('BROKEN', '')))
+    file:close()
+    assert.truthy(runs_code(4))
+    -- An adapter that comes later is watched as well.
+    ask('DELETE', '/adapters/files')
+    ask('POST', '/adapters', lua_adapter ',"name":"later"')
+    assert.truthy(log_has "adapter 'later': watching ")
+    write_module(5)
+    assert.truthy(runs_code(5))
+    traffic_was_served()
   end)
 end)

@@ -43,7 +43,8 @@ local function whole(tokens) return math.floor(tokens / CHUNK) * CHUNK end
 ---@return Key
 function Workload:key(prompt, tokens, from)
   requests = requests + 1
-  return client.key(self.layout, pattern.tokens(prompt * 7, tokens), from or 0, whole(tokens), ('cmpl-%d-%d'):format(self.instance_id, requests))
+  local name = ('cmpl-%d-%d'):format(self.instance_id, requests)
+  return client.key(self.layout, pattern.tokens(prompt * 7, tokens), from or 0, whole(tokens), name)
 end
 
 function Workload.seed(_, prompt, chunk) return pattern.seed(prompt, chunk) end
