@@ -223,6 +223,14 @@ static int read_config(cJSON *config, const char *plugin_dirs, neap__tier_config
   return out->name && out->params_json ? 0 : no_memory(err);
 }
 
+static int parse_tree(cJSON *config, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {
+  out->plugin_dirs = strdup(plugin_dirs ? plugin_dirs : "");
+  int rc = out->plugin_dirs ? read_config(config, plugin_dirs, out, err) : no_memory(err);
+  cJSON_Delete(config);
+  if (rc) neap__tier_config_free(out);
+  return rc;
+}
+
 int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin_dirs, neap__tier_config *out,
                             neap_error *err) {
   cJSON *config = NULL;
@@ -231,12 +239,17 @@ int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin
   int rc = neap__json_parse(json, &config, &why);
   if (rc && !index) return neap__fail(err, rc, "invalid JSON: %s", why.text);
   if (rc) return neap__fail(err, rc, "Invalid JSON for --l2-adapter #%u: %s", index, why.text);
-  rc = read_config(config, plugin_dirs, out, &why);
-  cJSON_Delete(config);
-  if (rc == 0) return 0;
-  neap__tier_config_free(out);
-  if (!index) return neap__fail(err, rc, "%s", why.text);
-  return neap__fail(err, rc, "--l2-adapter #%u: %s", index, why.text);
+  rc = parse_tree(config, plugin_dirs, out, &why);
+  if (rc && !index) return neap__fail(err, rc, "%s", why.text);
+  return rc ? neap__fail(err, rc, "--l2-adapter #%u: %s", index, why.text) : 0;
+}
+
+bool neap__tier_config_is_tiers(const char *key) {
+  cJSON *frame = NULL;
+  if (strcmp(key, "type") == 0 || neap__schema_parse(frame_schema, &frame, NULL) != 0) return false;
+  bool found = cJSON_HasObjectItem(frame, key);
+  cJSON_Delete(frame);
+  return found;
 }
 
 /* --- changing ------------------------------------------------------------------------------------------------- */
@@ -292,5 +305,6 @@ void neap__tier_config_free(neap__tier_config *config) {
   free(config->name);
   free(config->params_json);
   free(config->shown_json);
+  free(config->plugin_dirs);
   *config = (neap__tier_config){0};
 }

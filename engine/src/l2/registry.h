@@ -64,6 +64,7 @@ typedef struct neap__tier_config {
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
+  char *plugin_dirs; /* where the adapter's own inner adapters are looked for, too */
   bool shared, persist_enabled;
   char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "noop" */
   double trigger_watermark, eviction_ratio;
@@ -81,6 +82,8 @@ int neap__tier_config_parse(const char *json, uint32_t index, const char *plugin
  * default). They are not checked. On success out and shown (secrets masked) are malloc'd. */
 int neap__tier_config_change(const char *json, const char *params_json, char **out, char **shown, neap_error *err);
 void neap__tier_config_free(neap__tier_config *config);
+/* Whether this key of a configuration is the tier's, such as its capacity, and not the adapter's. */
+bool neap__tier_config_is_tiers(const char *key);
 
 /* Checks params (an object as JSON text) against an adapter's schema_json (see adapter.h) and fills in defaults.
  * where: prefix for messages, e.g. "adapter_params". On success *out is a malloc'd JSON text. */

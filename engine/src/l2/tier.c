@@ -439,6 +439,7 @@ static void tier_free(neap__tier *tier) {
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);
+  free(tier->plugin_dirs);
   free(tier);
 }
 
@@ -458,9 +459,11 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   pthread_condattr_destroy(&attr);
   neap__host_init(tier);
 
+  tier->plugin_dirs = strdup(config->plugin_dirs ? config->plugin_dirs : "");
   tier->guard.limits = config->limits.concurrency ? config->limits : neap__limits_of(config->adapter);
   int rc = neap__trip_open(tier);
   if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
+  if (!rc && !tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
   if (!rc) rc = neap__mount_open(tier, config->adapter, config->params_json, &tier->mount, err);
   if (rc) {

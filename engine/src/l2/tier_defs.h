@@ -99,7 +99,8 @@ struct neap__tier {
   const neap__tier_config *config;
   neap__tier_env env;
   neap_host host;
-  char name[64]; /* a copy: an adapter left open outlives the configuration */
+  char name[64]; /* a copy, as the next one: an adapter left open outlives the configuration */
+  char *plugin_dirs;
   /* loop thread */
   uv_timer_t timer;
   uint64_t wake_ns; /* when the timer fires, 0 = not armed */

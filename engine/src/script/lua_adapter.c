@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "script/adapter_call.h"
+#include "script/inner.h"
 #include "script/module.h"
 #include "script/values.h"
 
@@ -82,6 +83,7 @@ static void close_vm(void *arg) {
 
 static void adapter_free(neap__lua_adapter *a) {
   if (a->loop) {
+    neap__inner_lua_close(&a->vm);
     neap__loop_call(a->loop, close_vm, a);
     neap__signal_wait(&a->vm_closed);
     neap__loop_close(a->loop);

@@ -16,7 +16,8 @@ typedef struct neap__coro neap__coro;
 
 /* Owned by one adapter; members after `L` belong to the files named.
  * native_...    C memory that buffers of this VM hold, its bound, and when to collect (buffer.c)
- * current       the coroutine that runs now, NULL outside (coro.c) */
+ * current       the coroutine that runs now, NULL outside (coro.c)
+ * stores        what neap.open opened (inner.c) */
 typedef struct neap__vm {
   lua_State *L;
   neap__loop *loop;      /* NULL: modules can be loaded, nothing can be awaited */
@@ -25,6 +26,7 @@ typedef struct neap__vm {
   neap__guard guard;
   uint64_t native_bytes, native_bytes_max, native_collect_at;
   neap__coro *current, *idle;
+  struct neap__store *stores;
   uint32_t coros;
   void (*coros_closed)(void *arg);
   void *coros_closed_arg;
