@@ -12,6 +12,8 @@ local neap = {
   adapter = require 'neap.adapter',
   file = require 'neap.file',
   log = require 'neap.log',
+  --- Opens another adapter for this one's own use; awaits. See neap.store.
+  open = require 'neap.store',
   --- Zeroed C memory: `buffer`, or nil, 'ENOMEM', message.
   buffer = core.buffer,
   --- The key whose text (or file name, with 'file') this is, or nil.

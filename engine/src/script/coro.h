@@ -19,6 +19,7 @@ typedef struct neap__await {
   void (*release)(struct neap__await *await);           /* the last call */
   neap__coro *coro;                                     /* set by neap__coro_wait */
   bool cleanup; /* allowed after a cancel, and its results are delivered: closing and removing what was begun */
+  bool counts;  /* told of a cancel, but its results are delivered all the same: what was done, was done */
 } neap__await;
 
 /* What the owner of a coro supplies. owner is given to neap__coro_start. */
@@ -28,7 +29,8 @@ typedef struct neap__coro_calls {
   int (*next)(lua_State *L, neap__coro *coro, const char **what);
   /* The call returned: its results are all that is on the stack R. Must not raise. */
   void (*returned)(lua_State *R, neap__coro *coro);
-  /* The call raised, or could not be made: code and text with traceback. Must not raise or enter the VM. */
+  /* The call raised: code and text with traceback. Or it could not be made, and no other will be: then `next` is not
+   * asked again. Must not raise or enter the VM. */
   void (*failed)(neap__coro *coro, int code, const char *text);
   /* No call is left; the coro is no longer the owner's. */
   void (*finished)(void *owner);
@@ -39,6 +41,9 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
 /* code: NEAP_ECANCELED or NEAP_ETIMEDOUT. The first one counts. */
 void neap__coro_cancel(neap__coro *coro, int code);
 int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */
+/* True, once: the deadline passed while the coroutine ran, which is now canceled with NEAP_ETIMEDOUT. */
+bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns);
+uint64_t neap__coro_deadline(const neap__coro *coro); /* 0 = none */
 void *neap__coro_owner(const neap__coro *coro);
 
 /* For C functions that await; to be called before any work is begun. Raises outside a coro and in a coroutine of the
