@@ -23,7 +23,9 @@ luajit|command -v luajit
 libuv1-dev|pkg-config --exists libuv
 libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
-libmicrohttpd-dev|pkg-config --exists libmicrohttpd'
+libmicrohttpd-dev|pkg-config --exists libmicrohttpd
+libzstd-dev|pkg-config --exists libzstd
+libssl-dev|pkg-config --exists libcrypto'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
