@@ -25,7 +25,9 @@ libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
 libmicrohttpd-dev|pkg-config --exists libmicrohttpd
 libzstd-dev|pkg-config --exists libzstd
-libssl-dev|pkg-config --exists libcrypto'
+libssl-dev|pkg-config --exists libcrypto
+libcurl4-openssl-dev|pkg-config --exists libcurl
+libexpat1-dev|pkg-config --exists expat'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck

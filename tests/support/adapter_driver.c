@@ -106,10 +106,7 @@ uint32_t test_driver_close(test_driver *driver) {
   return wrong;
 }
 
-bool test_driver_can(test_driver *driver, uint32_t kind) {
-  const neap_adapter *t = driver->table;
-  return (kind <= NEAP_OP_LOAD) || (kind == NEAP_OP_REMOVE && t->remove) || (kind == NEAP_OP_LIST && t->list);
-}
+bool test_driver_can(test_driver *driver, uint32_t kind) { return neap__kit_can(driver->table, (neap_op_kind)kind); }
 
 test_op *test_driver_op(test_driver *driver, uint32_t kind, uint32_t count, uint64_t deadline_ms) {
   test_op *op = test_op_new(driver->host, (neap_op_kind)kind, count);
@@ -157,3 +154,18 @@ int test_driver_status(test_driver *driver, char *json, size_t cap) {
 bool test_driver_logged(test_driver *driver, const char *text) { return test_host_logged(driver->host, text); }
 void test_driver_watchdog(uint64_t limit_ms) { neap__watchdog_set_limit(limit_ms); }
 const char *test_driver_schema(test_driver *driver) { return driver->table->schema_json; }
+
+void test_driver_traits(test_driver *driver, uint32_t values[5]) {
+  const neap_traits *traits = NEAP_HAS(driver->table, neap_adapter, traits) ? driver->table->traits : NULL;
+  if (!traits) traits = &(const neap_traits){0};
+  uint32_t declared[] = {traits->concurrency, traits->batch, traits->deadline_ms, traits->retries, traits->backoff_ms};
+  memcpy(values, declared, sizeof(declared));
+}
+
+const char *test_driver_reconfigure(test_driver *driver, const char *params_json, char *err, size_t cap) {
+  neap_error error = {0};
+  if (!NEAP_HAS(driver->table, neap_adapter, reconfigure)) return neap_err_name(NEAP_ENOTSUP);
+  int rc = driver->table->reconfigure(driver->self, params_json, &error);
+  snprintf(err, cap, "%s", error.text);
+  return neap_err_name(rc);
+}

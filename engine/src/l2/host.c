@@ -21,11 +21,12 @@ static void host_done(void *engine, neap_op *op) {
   pthread_mutex_lock(&tier->lock);
   neap__flight *flight = flying(tier, op);
   bool owed = flight && flight->phase == NEAP_PHASE_WITH_ADAPTER;
+  bool checked = !owed && neap__mount_answered(tier, op);
   if (owed) flight->phase = NEAP_PHASE_RETURNED;
   /* Posted under the lock: once the loop could settle it, the tier may be closed. */
   if (owed && !tier->abandoned) neap__loop_post(tier->env.loop, &flight->job);
   pthread_mutex_unlock(&tier->lock);
-  if (!owed)
+  if (!owed && !checked)
     NEAP_LOG_ERROR("%s called done for an operation that it does not have: called twice, or not its own; ignored",
                    tier->name);
 }

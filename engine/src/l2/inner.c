@@ -351,7 +351,7 @@ int neap__inner_open(const neap__inner_parent *parent, const char *config_json, 
   inner->done = done;
   inner->ctx = ctx;
   inner->plugin_dirs = strdup(parent->plugin_dirs ? parent->plugin_dirs : "");
-  rc = inner->plugin_dirs ? neap__adapter_config_parse(config_json, inner->plugin_dirs, &inner->config, err)
+  rc = inner->plugin_dirs ? neap__tier_config_parse(config_json, 0, inner->plugin_dirs, &inner->config, err)
                           : neap__fail(err, NEAP_ENOMEM, "out of memory");
   if (rc) goto failed;
   inner->adapter = inner->config.adapter;

@@ -29,7 +29,8 @@ typedef struct neap__coro_calls {
   int (*next)(lua_State *L, neap__coro *coro, const char **what);
   /* The call returned: its results are all that is on the stack R. Must not raise. */
   void (*returned)(lua_State *R, neap__coro *coro);
-  /* The call raised, or could not be made: code and text with traceback. Must not raise or enter the VM. */
+  /* The call raised: code and text with traceback. Or it could not be made, and no other will be: then `next` is not
+   * asked again. Must not raise or enter the VM. */
   void (*failed)(neap__coro *coro, int code, const char *text);
   /* No call is left; the coro is no longer the owner's. */
   void (*finished)(void *owner);
@@ -39,7 +40,9 @@ typedef struct neap__coro_calls {
 int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, uint64_t deadline_ns, neap__coro **out);
 /* code: NEAP_ECANCELED or NEAP_ETIMEDOUT. The first one counts. */
 void neap__coro_cancel(neap__coro *coro, int code);
-int neap__coro_canceled(const neap__coro *coro);      /* that code, or 0 */
+int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */
+/* True, once: the deadline passed while the coroutine ran, which is now canceled with NEAP_ETIMEDOUT. */
+bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns);
 uint64_t neap__coro_deadline(const neap__coro *coro); /* 0 = none */
 void *neap__coro_owner(const neap__coro *coro);
 
