@@ -172,7 +172,7 @@ static int try_open(rig *r, const char *type, const char *more, neap_error *err)
   bool seals = strcmp(type, "seal") == 0;
   snprintf(json, sizeof json, "{\"type\":\"%s\"%s%s%s%s,\"inner\":{\"type\":\"vault\"}}", type,
            seals ? ",\"key_file\":\"" : "", seals ? key_path : "", seals ? "\"" : "", more);
-  int rc = neap__adapter_config_parse(json, "", &config, err);
+  int rc = neap__tier_config_parse(json, 0, "", &config, err);
   if (rc) return rc;
   r->host = test_host_open(3);
   r->table = config.adapter;
@@ -602,13 +602,13 @@ static void test_what_is_wrong_with_the_inner_store_is_said(void **state) {
   neap_error err = {""};
   neap__tier_config config;
   (void)state;
-  assert_int_equal(neap__adapter_config_parse("{\"type\":\"checksum\"}", "", &config, &err), NEAP_EINVAL);
+  assert_int_equal(neap__tier_config_parse("{\"type\":\"checksum\"}", 0, "", &config, &err), NEAP_EINVAL);
   assert_non_null(strstr(err.text, "inner must be a dict, but it is missing"));
   test_host *host = test_host_open(1);
   void *self;
   err.text[0] = '\0';
   assert_int_equal(
-      neap__adapter_config_parse("{\"type\":\"checksum\",\"inner\":{\"type\":\"valut\"}}", "", &config, &err), 0);
+      neap__tier_config_parse("{\"type\":\"checksum\",\"inner\":{\"type\":\"valut\"}}", 0, "", &config, &err), 0);
   assert_int_equal(config.adapter->open(config.adapter, test_host_table(host), config.params_json, &self, &err),
                    NEAP_EINVAL);
   assert_non_null(strstr(err.text, "inner: "));

@@ -127,7 +127,7 @@ int neap__kit_find(const neap__kit_options *options, neap__tier_config *config, 
   neap__lua_setup(options->lua_dir);
   neap__registry_add_loader(&neap__lua_loader);
   rc = configuration(options, real, &json, err);
-  if (rc == 0) rc = neap__adapter_config_parse(json, dirs ? dirs : options->plugin_dirs, config, err);
+  if (rc == 0) rc = neap__tier_config_parse(json, 0, dirs ? dirs : options->plugin_dirs, config, err);
 out:
   free(real);
   free(dirs);
