@@ -176,9 +176,9 @@ void neap__kit_open(neap__kit *kit) {
 }
 
 void neap__kit_release(neap__kit_call *call) {
-  for (uint32_t i = 0; call->guards && i < call->op->op.count; i++) {
-    neap__guard_free(call->guards[i]);
-    call->guards[i] = NULL;
+  for (uint32_t i = 0; call->fences && i < call->op->op.count; i++) {
+    neap__fence_free(call->fences[i]);
+    call->fences[i] = NULL;
     call->op->objects[i].data = NULL;
   }
 }
@@ -191,12 +191,12 @@ static void look_back(neap__kit *kit) {
     uint32_t ends = atomic_load(&call->op->done_count);
     const char *kind = neap__kit_kind_name(call->op->op.kind);
     NEAP_KIT_NEED(kit, ends == 1, "a %s ended %u times; expected once", kind, ends);
-    for (uint32_t i = 0; call->guards && i < call->op->op.count; i++) {
-      const neap__guard *guard = call->guards[i];
-      if (!guard) continue;
-      NEAP_KIT_NEED(kit, !neap__guard_broken(guard), "a %s wrote beside the %llu bytes of object %u", kind,
-                    (unsigned long long)guard->bytes, i + 1);
-      NEAP_KIT_NEED(kit, !neap__guard_changed(guard), "the buffer of object %u of a %s changed after done", i + 1,
+    for (uint32_t i = 0; call->fences && i < call->op->op.count; i++) {
+      const neap__fence *fence = call->fences[i];
+      if (!fence) continue;
+      NEAP_KIT_NEED(kit, !neap__fence_broken(fence), "a %s wrote beside the %llu bytes of object %u", kind,
+                    (unsigned long long)fence->bytes, i + 1);
+      NEAP_KIT_NEED(kit, !neap__fence_changed(fence), "the buffer of object %u of a %s changed after done", i + 1,
                     kind);
     }
   }
@@ -270,7 +270,7 @@ neap__kit_call *neap__kit_call_new(neap__kit *kit, neap_op_kind kind, uint32_t c
   call->op = need_memory(kit, neap__kit_op_new(kit->host, kind, count));
   call->op->entries_model = kit->model;
   if (kind == NEAP_OP_STORE || kind == NEAP_OP_LOAD)
-    call->guards = need_memory(kit, calloc(count, sizeof(neap__guard *)));
+    call->fences = need_memory(kit, calloc(count, sizeof(neap__fence *)));
   pthread_mutex_lock(&kit->lock);
   call->next = kit->calls;
   kit->calls = call;
@@ -283,12 +283,12 @@ void neap__kit_put(neap__kit *kit, neap__kit_call *call, uint32_t i, neap_object
   neap_object *object = &call->op->objects[i];
   object->key = key;
   object->bytes = bytes;
-  if (!call->guards) return;
-  neap__guard *guard = call->guards[i] = need_memory(kit, neap__guard_new(bytes, kit->tight));
-  object->data = guard->data;
+  if (!call->fences) return;
+  neap__fence *fence = call->fences[i] = need_memory(kit, neap__fence_new(bytes, kit->tight));
+  object->data = fence->data;
   if (call->op->op.kind != NEAP_OP_STORE) return;
-  neap__guard_fill(guard, fill);
-  neap__guard_seal(guard, true);
+  neap__fence_fill(fence, fill);
+  neap__fence_seal(fence, true);
 }
 
 static void note_stored(neap__kit *kit, const neap_object_key *key) {
@@ -325,11 +325,11 @@ void neap__kit_wait(neap__kit *kit, neap__kit_call *call) {
     int result = op->objects[i].result;
     NEAP_KIT_NEED(kit, known_code(result), "object %u of a %s has the result %d, which is no code of neap/types.h",
                   i + 1, kind, result);
-    if (!call->guards) continue;
-    neap__guard *guard = call->guards[i];
-    NEAP_KIT_NEED(kit, !neap__guard_broken(guard), "a %s wrote beside the %llu bytes of object %u", kind,
-                  (unsigned long long)guard->bytes, i + 1);
-    neap__guard_look(guard);
+    if (!call->fences) continue;
+    neap__fence *fence = call->fences[i];
+    NEAP_KIT_NEED(kit, !neap__fence_broken(fence), "a %s wrote beside the %llu bytes of object %u", kind,
+                  (unsigned long long)fence->bytes, i + 1);
+    neap__fence_look(fence);
   }
   if (op->op.kind == NEAP_OP_LIST)
     NEAP_KIT_NEED(kit, known_code(op->op.list_result), "a list has the result %d, which is no code of neap/types.h",
@@ -343,10 +343,10 @@ void neap__kit_run(neap__kit *kit, neap__kit_call *call) {
 
 void neap__kit_same(neap__kit *kit, const neap__kit_call *call, uint32_t i, uint64_t fill) {
   uint64_t at = 0;
-  const neap__guard *guard = call->guards[i];
-  NEAP_KIT_NEED(kit, neap__guard_filled(guard, fill, &at),
+  const neap__fence *fence = call->fences[i];
+  NEAP_KIT_NEED(kit, neap__fence_filled(fence, fill, &at),
                 "object %u of a load has result NEAP_OK, but byte %llu of its %llu is not the one that was stored",
-                i + 1, (unsigned long long)at, (unsigned long long)guard->bytes);
+                i + 1, (unsigned long long)at, (unsigned long long)fence->bytes);
 }
 
 static int run_one(neap__kit *kit, neap_op_kind kind, neap_object_key key, uint64_t bytes, uint64_t fill) {

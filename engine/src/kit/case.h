@@ -12,7 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "kit/guard.h"
+#include "kit/fence.h"
 #include "kit/host.h"
 #include "l2/registry.h"
 
@@ -47,7 +47,7 @@ typedef struct neap__kit_options {
 
 typedef struct neap__kit_call {
   neap__kit_op *op;
-  neap__guard **guards; /* one per object of a store or load */
+  neap__fence **fences; /* one per object of a store or load */
   struct neap__kit_call *next;
 } neap__kit_call;
 

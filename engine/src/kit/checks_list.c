@@ -59,11 +59,11 @@ void neap__check_schema(neap__kit *kit) {
 /* --- status ------------------------------------------------------------------------------------------------------- */
 
 static void ask_status(neap__kit *kit, uint32_t cap) {
-  neap__guard *guard = neap__guard_new(cap, true);
+  neap__fence *fence = neap__fence_new(cap, true);
   cJSON *tree = NULL;
   neap_error err = {0};
-  NEAP_KIT_NEED(kit, guard, "the check itself is out of memory");
-  char *json = (char *)guard->data;
+  NEAP_KIT_NEED(kit, fence, "the check itself is out of memory");
+  char *json = (char *)fence->data;
   memset(json, 'x', cap);
   neap__kit_step(kit, "status ran with room for %u bytes", cap);
   int length = kit->table->status(kit->self, json, cap);
@@ -78,7 +78,7 @@ static void ask_status(neap__kit *kit, uint32_t cap) {
   } else {
     NEAP_KIT_NEED(kit, cap < STATUS_BYTES, "status ended with %s, with room for %u bytes", neap_err_name(length), cap);
   }
-  neap__guard_free(guard);
+  neap__fence_free(fence);
 }
 
 void neap__check_status(neap__kit *kit) {

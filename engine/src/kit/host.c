@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * kit/host.c - see host.h. One mutex guards the list of operations, the log and the breach; done() takes it only to
+ * kit/host.c - see host.h. One mutex fences the list of operations, the log and the breach; done() takes it only to
  * write a breach down. */
 #include "kit/host.h"
 

@@ -26,11 +26,11 @@ static neap__kit_report *faulted;
 static const int faults[] = {SIGSEGV, SIGBUS};
 static struct sigaction before[NEAP_ARRAY_LEN(faults)];
 
-/* A touch of a guard is a finding; any other fault is left to who was there before, which ends the process. */
+/* A touch of a fence is a finding; any other fault is left to who was there before, which ends the process. */
 static void on_fault(int number, siginfo_t *info, void *context) {
   char text[160];
   (void)context;
-  const char *what = neap__guard_explain(info->si_addr, text, sizeof(text));
+  const char *what = neap__fence_explain(info->si_addr, text, sizeof(text));
   if (!what) {
     for (size_t i = 0; i < NEAP_ARRAY_LEN(faults); i++)
       if (faults[i] == number) sigaction(number, &before[i], NULL);
