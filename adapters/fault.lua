@@ -194,7 +194,7 @@ local function run(self, op, keys, buffers)
   return results
 end
 
-M.FaultAdapter = neap.adapter(stores.with_singles {
+M.FaultAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -252,6 +252,6 @@ M.FaultAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return { faults = self.faults, inner = self.inner:status() or {} }
   end,
-})
+}
 
 return M

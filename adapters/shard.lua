@@ -81,7 +81,7 @@ local function check_names(names, count)
   end
 end
 
-M.ShardAdapter = neap.adapter(stores.with_singles {
+M.ShardAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -124,6 +124,6 @@ M.ShardAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return stores.status(self.stores, #self.stores)
   end,
-})
+}
 
 return M

@@ -25,6 +25,14 @@ local stores = {
   { name = 'shard', json = '{"type": "shard", "stores": [{"type": "fs", "base_path": "%s/a"}, '
     .. '{"type": "fs", "base_path": "%s/b"}, {"type": "fs", "base_path": "%s/c"}]}', plugins = SHIPPED },
   { name = 'fault', json = '{"type": "fault", "inner": {"type": "fs", "base_path": "%s/a"}}', plugins = SHIPPED },
+  { name = 'checksum', json = '{"type": "checksum", "inner": {"type": "fs", "base_path": "%s/a"}}', extra = 24 },
+  { name = 'checksum as a key', json = '{"type": "mock", "max_size_gb": 0.01, "mock_bandwidth_gb": 1000, '
+    .. '"checksum": "crc32c"}', extra = 24 },
+  { name = 'seal', json = '{"type": "seal", "key_file": "%s/keys", "inner": {"type": "fs", "base_path": "%s/a"}}',
+    extra = 52 },
+  { name = 'seal in Lua', json = '{"type": "tier", "stores": [{"type": "seal", "key_file": "%s/keys", "inner": '
+    .. '{"type": "mirror", "stores": [{"type": "fs", "base_path": "%s/a"}]}}]}', extra = 52, plugins = SHIPPED },
+  { name = 'compress', json = '{"type": "compress", "inner": {"type": "fs", "base_path": "%s/a"}}' },
   { name = 'fault_inject', json = '{"type": "fault_inject", "inner": {"type": "fs", "base_path": "%s/a"}}',
     plugins = SHIPPED },
 }

@@ -257,24 +257,4 @@ function stores.status(members, needed)
   return { is_healthy = usable >= needed, stores = facts }
 end
 
-local function single(method)
-  return function(self, key, buffer)
-    local result = self[method .. '_batch'](self, { key }, { buffer })[1]
-    if type(result) == 'string' then
-      return nil, result, 'see the log of the store below'
-    end
-    return result
-  end
-end
-
---- Adds the hooks for one object to a class that has those for many.
----@param class table
----@return table class
-function stores.with_singles(class)
-  for _, method in ipairs { 'store', 'lookup', 'load', 'delete' } do
-    class[method] = single(method)
-  end
-  return class
-end
-
 return stores
