@@ -51,7 +51,7 @@ local function owner_of(self, key)
   return owner
 end
 
--- Each store gets its keys as one batch; the results go where the keys came from.
+-- Each store gets its keys as one batch, all of them at once; the results go where the keys came from.
 local function scatter(self, method, keys, buffers)
   local places, results = {}, {}
   for i, key in ipairs(keys) do
@@ -59,12 +59,16 @@ local function scatter(self, method, keys, buffers)
     places[owner] = places[owner] or {}
     table.insert(places[owner], i)
   end
+  local calls = {}
   for owner, of_owner in pairs(places) do
-    local got = stores.call_at(method, self.stores[owner], keys, buffers, 0, of_owner)
-    for j, i in ipairs(of_owner) do
-      results[i] = got[j]
+    calls[#calls + 1] = function()
+      local got = stores.call_at(method, self.stores[owner], keys, buffers, 0, of_owner)
+      for j, i in ipairs(of_owner) do
+        results[i] = got[j]
+      end
     end
   end
+  stores.together(calls)
   return results
 end
 

@@ -3,6 +3,7 @@
 -- neap.stores - several stores behind one adapter: what mirror, tier and shard have in common. A member that fails is
 -- left alone for a while, so that a store that is down costs one attempt now and then and not every operation.
 
+local concurrent = require 'neap.concurrent'
 local core = require 'neap.core'
 local open = require 'neap.store'
 
@@ -98,6 +99,34 @@ function stores.call(method, member, keys, buffers, rest)
   return results
 end
 
+--- Runs functions at the same time, or, after a cancel that came before they could start, one after the other: what
+--- they have to say of it is theirs.
+---@param functions (fun())[]
+function stores.together(functions)
+  local started, wrapped = {}, {}
+  for i, run in ipairs(functions) do
+    wrapped[i] = function()
+      started[i] = true
+      run()
+    end
+  end
+  local ok, outcomes = true, {}
+  if #functions > 1 then
+    ok, outcomes = pcall(concurrent.all, wrapped)
+  end
+  if not ok then
+    ended(outcomes)
+    outcomes = {}
+  end
+  for i, run in ipairs(functions) do
+    if not started[i] then
+      run()
+    elseif outcomes[i] and not outcomes[i].ok then
+      error(outcomes[i].error, 0)
+    end
+  end
+end
+
 local function pick(all, places)
   local picked = {}
   for j, i in ipairs(places) do
@@ -174,7 +203,7 @@ local function add_copies(member, keys, buffers, copies, rest, state)
   end
 end
 
---- Writes each object to the first members that take it. With less than `quorum` copies a store has failed, and what
+--- Writes each object to the first members that take it, to as many at once as it needs. With less than `quorum` copies a store has failed, and what
 --- was written of it is removed.
 ---@param members neap.Member[]
 ---@param keys neap.Key[]
@@ -188,8 +217,15 @@ function stores.write(members, keys, buffers, copies, quorum, rest)
   for i = 1, #keys do
     state.copies[i], state.bytes[i], state.written[i] = 0, 0, {}
   end
-  for _, member in ipairs(members) do
-    add_copies(member, keys, buffers, copies, rest, state)
+  local wave = {}
+  for i = 1, math.min(copies, #members) do
+    wave[i] = function()
+      add_copies(members[i], keys, buffers, copies, rest, state)
+    end
+  end
+  stores.together(wave)
+  for i = copies + 1, #members do
+    add_copies(members[i], keys, buffers, copies, rest, state)
   end
   for i, key in ipairs(keys) do
     if state.copies[i] < quorum then
@@ -208,14 +244,17 @@ end
 ---@param rest number
 ---@return (boolean|string)[]
 function stores.delete(members, keys, rest)
-  local results = {}
-  for _, member in ipairs(members) do
-    for i, result in ipairs(stores.call('delete', member, keys, nil, rest)) do
-      if type(results[i]) ~= 'string' and (type(result) == 'string' or not results[i]) then
-        results[i] = result
+  local results, calls = {}, {}
+  for m, member in ipairs(members) do
+    calls[m] = function()
+      for i, result in ipairs(stores.call('delete', member, keys, nil, rest)) do
+        if type(results[i]) ~= 'string' and (type(result) == 'string' or not results[i]) then
+          results[i] = result
+        end
       end
     end
   end
+  stores.together(calls)
   return results
 end
 
