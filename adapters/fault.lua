@@ -70,7 +70,8 @@ end
 
 -- The part of the keys that LMCache's `rate` picks, by a hash of its own.
 local function is_picked(self, key)
-  local number = bit.bxor(tonumber(key.hash:sub(1, 8), 16), self.seed * 0x9e3779b1 % 4294967296, key.rank)
+  local first, last = tonumber(key.hash:sub(1, 8), 16), tonumber(key.hash:sub(-8), 16)
+  local number = bit.bxor(first, last, self.seed * 0x9e3779b1 % 4294967296, key.rank)
   return self.rate > 0 and number % 1000000 < self.rate * 1000000
 end
 

@@ -34,10 +34,11 @@ local function mix(x)
   return bit.bxor(x, bit.rshift(x, 33))
 end
 
--- The hash of a key is one of all its tokens already: 52 bits of it, and what tells its namesakes apart, are enough.
+-- The hash of a key is one of all its tokens already: some bits of it, and what tells its namesakes apart, are enough.
 local function number_of(key)
-  local low = 0ULL + tonumber(key.hash:sub(1, 13), 16)
-  return bit.bxor(low, mix(key.rank * 65536ULL + key.group), fnv1a(key.salt))
+  local hash = key.hash
+  local first, last = 0ULL + tonumber(hash:sub(1, 13), 16), 0ULL + tonumber(hash:sub(-13), 16)
+  return bit.bxor(mix(first), last, mix(key.rank * 65536ULL + key.group), fnv1a(key.salt))
 end
 
 local function owner_of(self, key)

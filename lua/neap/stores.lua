@@ -203,8 +203,8 @@ local function add_copies(member, keys, buffers, copies, rest, state)
   end
 end
 
---- Writes each object to the first members that take it, to as many at once as it needs. With less than `quorum` copies a store has failed, and what
---- was written of it is removed.
+--- Writes each object to the first members that take it, to as many at once as it needs. With less than `quorum`
+--- copies a store has failed, and what was written of it is removed.
 ---@param members neap.Member[]
 ---@param keys neap.Key[]
 ---@param buffers neap.Buffer[]
