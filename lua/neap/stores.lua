@@ -182,9 +182,10 @@ function stores.call_at(method, member, keys, buffers, rest, places)
   return stores.call(method, member, pick(keys, places), buffers and pick(buffers, places), rest)
 end
 
--- Offers the keys that lack copies to one more member.
-local function add_copies(member, keys, buffers, copies, rest, state)
-  local places = {}
+-- Offers the keys that lack copies to one more member. Who was first is for the first of an object's members to say:
+-- of stores at the same time one gets there before the others, and only that one reports the bytes.
+local function add_copies(members, at, keys, buffers, copies, rest, state)
+  local member, places = members[at], {}
   for i = 1, #keys do
     places[#places + 1] = state.copies[i] < copies and i or nil
   end
@@ -195,7 +196,9 @@ local function add_copies(member, keys, buffers, copies, rest, state)
     local i = places[j]
     if type(result) == 'number' then
       state.copies[i] = state.copies[i] + 1
-      state.bytes[i] = math.max(state.bytes[i], result)
+      if at < state.first[i] then
+        state.first[i], state.bytes[i] = at, result
+      end
       state.written[i][#state.written[i] + 1] = result > 0 and member or nil
     else
       state.failure[i] = state.failure[i] or result
@@ -213,19 +216,19 @@ end
 ---@param rest number
 ---@return (integer|string)[]
 function stores.write(members, keys, buffers, copies, quorum, rest)
-  local state = { copies = {}, bytes = {}, written = {}, failure = {} }
+  local state = { copies = {}, bytes = {}, first = {}, written = {}, failure = {} }
   for i = 1, #keys do
-    state.copies[i], state.bytes[i], state.written[i] = 0, 0, {}
+    state.copies[i], state.bytes[i], state.first[i], state.written[i] = 0, 0, math.huge, {}
   end
   local wave = {}
   for i = 1, math.min(copies, #members) do
     wave[i] = function()
-      add_copies(members[i], keys, buffers, copies, rest, state)
+      add_copies(members, i, keys, buffers, copies, rest, state)
     end
   end
   stores.together(wave)
   for i = copies + 1, #members do
-    add_copies(members[i], keys, buffers, copies, rest, state)
+    add_copies(members, i, keys, buffers, copies, rest, state)
   end
   for i, key in ipairs(keys) do
     if state.copies[i] < quorum then
