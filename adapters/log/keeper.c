@@ -4,8 +4,8 @@
  *
  * Capacity is kept by whole segments, the oldest first. What was loaded since it was written is written anew, at most a
  * quarter of a segment, the latest used first; that is the CLOCK of a log. A sealed segment of which less than a third
- * is alive is emptied the same way, so each byte moved frees two. Where a segment is needed at once and there is no
- * room, the oldest one goes without looking. A moved object never waits for a segment: it would wait for this thread.
+ * is alive is emptied the same way, so each byte moved frees two. A moved object never waits for a segment, for it
+ * would wait for this thread: where there is no room to write it anew, it goes.
  */
 #include <errno.h>
 #include <semaphore.h>
@@ -184,9 +184,9 @@ static int move_some(neap__ls *ls, neap__ls_segment *segment, bool all, uint64_t
 
 /* --- capacity -------------------------------------------------------------------------------------------------- */
 
-static void evict(neap__ls *ls, neap__ls_segment *segment, bool reinsert) {
+static void evict(neap__ls *ls, neap__ls_segment *segment) {
   uint64_t kept = 0;
-  if (reinsert) move_some(ls, segment, false, ls->segment_bytes / REINSERT_SHARE, &kept);
+  move_some(ls, segment, false, ls->segment_bytes / REINSERT_SHARE, &kept);
   neap__ls_segment_drop(ls, segment);
   pthread_mutex_lock(&ls->lock);
   ls->counters.reinserted += kept;
@@ -207,7 +207,7 @@ static bool make_room(neap__ls *ls) {
   neap__ls_segment *victim = oldest(ls);
   pthread_mutex_unlock(&ls->lock);
   if (!victim) return false;
-  evict(ls, victim, false);
+  evict(ls, victim);
   return true;
 }
 
@@ -310,16 +310,16 @@ static bool step(neap__ls *ls) {
   neap__ls_segment *s;
   if (ls->need_segment) return make_next(ls), true;
   bool tight = ls->max_bytes && ls->disk_bytes + ls->segment_bytes > ls->max_bytes;
-  if ((s = find_full(ls)) != NULL) {
+  if (tight && (s = oldest(ls)) != NULL) {
+    pthread_mutex_unlock(&ls->lock);
+    evict(ls, s);
+  } else if ((s = find_full(ls)) != NULL) {
     pthread_mutex_unlock(&ls->lock);
     neap__ls_segment_seal(ls, s);
   } else if ((s = find_sparse(ls)) != NULL) {
     if (s->live_count && !ls->spare && !tight) return make_next(ls), true; /* room to move into */
     pthread_mutex_unlock(&ls->lock);
     compact(ls, s);
-  } else if (tight && (s = oldest(ls)) != NULL) {
-    pthread_mutex_unlock(&ls->lock);
-    evict(ls, s, true);
   } else {
     return false;
   }
