@@ -111,71 +111,111 @@ neap_object_key neap__ls_record_key(const uint8_t block[NEAP__LS_BLOCK], char *s
 
 /* --- footers --------------------------------------------------------------------------------------------------- */
 
-static uint64_t spaces_bytes(const neap__ls_index *ix) {
+/* A footer in the making: entries copied from the index, and the spaces they use, in the order of first use. */
+typedef struct footer_draft {
+  neap__ls_footer_entry *entries;
+  uint32_t count, cap;
+  uint32_t *numbers; /* by id of a space: its place in the footer plus 1; 0: not used */
+  uint32_t *used, used_count;
+  uint32_t spaces_cap;
+} footer_draft;
+
+static bool draft_open(neap__ls *ls, const neap__ls_segment *segment, footer_draft *d) {
+  pthread_mutex_lock(&ls->lock);
+  *d = (footer_draft){.cap = segment->live_count, .spaces_cap = ls->index.spaces_top + 1u};
+  pthread_mutex_unlock(&ls->lock);
+  d->entries = malloc((d->cap + 1u) * sizeof(*d->entries));
+  d->numbers = calloc(d->spaces_cap, sizeof(*d->numbers));
+  d->used = calloc(d->spaces_cap, sizeof(*d->used));
+  return d->entries && d->numbers && d->used;
+}
+
+/* Lock held. */
+static void draft_add(neap__ls_index *ix, footer_draft *d, const neap__ls_entry *e) {
+  if (d->numbers[e->space] == 0) {
+    neap__ls_space_ref(ix, e->space); /* so that it stays what it is until the footer is made */
+    d->used[d->used_count++] = e->space;
+    d->numbers[e->space] = d->used_count;
+  }
+  neap__ls_footer_entry *entry = &d->entries[d->count++];
+  *entry = (neap__ls_footer_entry){
+      .space = d->numbers[e->space] - 1, .block = e->block, .bytes = e->bytes, .crc = e->crc, .used_s = e->used_s};
+  memcpy(entry->hash, e->hash, NEAP_HASH_BYTES);
+}
+
+/* A page of entries at a time, so that nobody waits long for the lock. */
+static void draft_fill(neap__ls *ls, const neap__ls_segment *segment, footer_draft *d) {
+  bool more = d->cap > 0;
+  for (uint32_t first = 1; more; first += NEAP__LS_PAGE) {
+    pthread_mutex_lock(&ls->lock);
+    uint32_t top = ls->index.top;
+    for (uint32_t id = first; id <= top && id < first + NEAP__LS_PAGE && d->count < d->cap; id++) {
+      const neap__ls_entry *e = neap__ls_entry_at(&ls->index, id);
+      if (e->state == NEAP__LS_LIVE && e->segment == segment->slot) draft_add(&ls->index, d, e);
+    }
+    pthread_mutex_unlock(&ls->lock);
+    more = d->count < d->cap && first + NEAP__LS_PAGE <= top;
+  }
+}
+
+static uint64_t spaces_bytes(const neap__ls_index *ix, const footer_draft *d) {
   uint64_t bytes = 0;
-  for (uint32_t id = 1; id <= ix->spaces_top; id++)
-    if (ix->spaces[id].model)
-      bytes += sizeof(neap__ls_footer_space) + strlen(ix->spaces[id].model) + strlen(ix->spaces[id].salt) + 2;
+  for (uint32_t i = 0; i < d->used_count; i++) {
+    const neap__ls_space *s = &ix->spaces[d->used[i]];
+    bytes += sizeof(neap__ls_footer_space) + strlen(s->model) + strlen(s->salt) + 2;
+  }
   return bytes;
 }
 
-/* All spaces that are in use, in the order of their ids; numbers[id] is the place in the footer. */
-static uint8_t *put_spaces(uint8_t *at, const neap__ls_index *ix, uint32_t *numbers, uint32_t *count) {
-  for (uint32_t id = 1; id <= ix->spaces_top; id++) {
-    const neap__ls_space *s = &ix->spaces[id];
-    if (!s->model) continue;
-    size_t model = strlen(s->model), salt = strlen(s->salt);
-    neap__ls_footer_space space = {s->rank, s->group, (uint16_t)model, (uint16_t)salt};
-    memcpy(at, &space, sizeof(space));
-    memcpy(at + sizeof(space), s->model, model + 1);
-    memcpy(at + sizeof(space) + model + 1, s->salt, salt + 1);
-    at += sizeof(space) + model + salt + 2;
-    numbers[id] = (*count)++;
-  }
-  return at;
+static uint8_t *put_space(uint8_t *at, const neap__ls_space *s) {
+  size_t model = strlen(s->model), salt = strlen(s->salt);
+  neap__ls_footer_space space = {s->rank, s->group, (uint16_t)model, (uint16_t)salt};
+  memcpy(at, &space, sizeof(space));
+  memcpy(at + sizeof(space), s->model, model + 1);
+  memcpy(at + sizeof(space) + model + 1, s->salt, salt + 1);
+  return at + sizeof(space) + model + salt + 2;
 }
 
-static uint8_t *put_entries(uint8_t *at, const neap__ls_index *ix, const neap__ls_segment *segment,
-                            const uint32_t *numbers, uint32_t *count) {
-  for (uint32_t id = 1; id <= ix->top && *count < segment->live_count; id++) {
-    const neap__ls_entry *e = neap__ls_entry_at(ix, id);
-    if (e->state != NEAP__LS_LIVE || e->segment != segment->slot) continue;
-    neap__ls_footer_entry entry = {
-        .space = numbers[e->space], .block = e->block, .bytes = e->bytes, .crc = e->crc, .used_s = e->used_s};
-    memcpy(entry.hash, e->hash, NEAP_HASH_BYTES);
-    memcpy(at, &entry, sizeof(entry));
-    at += sizeof(entry);
-    (*count)++;
-  }
-  return at;
-}
-
-uint8_t *neap__ls_footer_make(neap__ls *ls, const neap__ls_segment *segment, uint64_t *bytes) {
+/* Lock held; lets go of the spaces. */
+static uint8_t *draft_write(neap__ls *ls, const neap__ls_segment *segment, const footer_draft *d, uint64_t *bytes) {
+  uint64_t entries = (uint64_t)d->count * sizeof(*d->entries);
+  uint64_t tombs = (uint64_t)segment->tombs.count * sizeof(neap__ls_tomb);
   neap__ls_trailer t = {.magic = NEAP__LS_FOOTER_MAGIC,
                         .salt = segment->salt,
                         .offset = segment->end,
+                        .bytes = spaces_bytes(&ls->index, d) + entries + tombs,
                         .number = segment->number,
                         .version = NEAP__LS_VERSION,
+                        .entries = d->count,
+                        .spaces = d->used_count,
                         .tombs = segment->tombs.count};
-  uint64_t tombs = (uint64_t)segment->tombs.count * sizeof(neap__ls_tomb);
-  uint64_t most = segment->live_count * sizeof(neap__ls_footer_entry) + spaces_bytes(&ls->index) + tombs;
-  *bytes = neap__ls_up(most + sizeof(t));
-  uint8_t *footer = aligned_alloc(NEAP__LS_BLOCK, *bytes);
-  uint32_t *numbers = calloc(ls->index.spaces_top + 1u, sizeof(*numbers));
-  if (footer && numbers) {
-    memset(footer, 0, *bytes);
-    uint8_t *at = put_spaces(footer, &ls->index, numbers, &t.spaces);
-    at = put_entries(at, &ls->index, segment, numbers, &t.entries);
-    if (tombs) memcpy(at, segment->tombs.at, tombs);
-    t.bytes = (uint64_t)(at - footer) + tombs;
-    t.footer_crc = crc_of(ls->host, footer, t.bytes);
-    t.crc = crc_of(ls->host, &t, offsetof(neap__ls_trailer, crc));
-    memcpy(footer + *bytes - sizeof(t), &t, sizeof(t));
-  } else {
-    free(footer);
-    footer = NULL;
+  *bytes = neap__ls_up(t.bytes + sizeof(t));
+  uint8_t *footer = calloc(1, *bytes), *at = footer;
+  for (uint32_t i = 0; i < d->used_count; i++) {
+    if (footer) at = put_space(at, &ls->index.spaces[d->used[i]]);
+    neap__ls_space_unref(&ls->index, d->used[i]);
   }
-  free(numbers);
+  if (!footer) return NULL;
+  memcpy(at, d->entries, entries);
+  if (tombs) memcpy(at + entries, segment->tombs.at, tombs);
+  t.footer_crc = crc_of(ls->host, footer, t.bytes);
+  t.crc = crc_of(ls->host, &t, offsetof(neap__ls_trailer, crc));
+  memcpy(footer + *bytes - sizeof(t), &t, sizeof(t));
+  return footer;
+}
+
+uint8_t *neap__ls_footer_make(neap__ls *ls, const neap__ls_segment *segment, uint64_t *bytes) {
+  footer_draft d;
+  uint8_t *footer = NULL;
+  if (draft_open(ls, segment, &d)) {
+    draft_fill(ls, segment, &d);
+    pthread_mutex_lock(&ls->lock);
+    footer = draft_write(ls, segment, &d, bytes);
+    pthread_mutex_unlock(&ls->lock);
+  }
+  free(d.entries);
+  free(d.numbers);
+  free(d.used);
   return footer;
 }
 

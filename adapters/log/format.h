@@ -83,7 +83,8 @@ bool neap__ls_record_header_ok(const neap_host *host, const uint8_t block[NEAP__
                                uint64_t offset);
 /* The key of an object's header; its strings are put into strings[NEAP_KEY_TEXT_MAX]. */
 neap_object_key neap__ls_record_key(const uint8_t block[NEAP__LS_BLOCK], char *strings);
-/* The footer of a segment as one allocation of whole blocks, trailer included; NULL: out of memory. Lock held. */
+/* The footer of a segment that nothing is written to, as one allocation of whole blocks, trailer included; NULL: out of
+ * memory. No lock held. */
 uint8_t *neap__ls_footer_make(neap__ls *ls, const neap__ls_segment *segment, uint64_t *bytes);
 bool neap__ls_trailer_ok(const neap_host *host, const neap__ls_trailer *trailer, uint32_t number, uint64_t file_bytes);
 /* What a footer holds; pointers into it. False: it contradicts itself. */

@@ -167,8 +167,8 @@ int neap__ls_segment_seal(neap__ls *ls, neap__ls_segment *segment) {
   if (rc == 0) {
     pthread_mutex_lock(&ls->lock);
     segment->dirty = false;
-    footer = neap__ls_footer_make(ls, segment, &bytes);
     pthread_mutex_unlock(&ls->lock);
+    footer = neap__ls_footer_make(ls, segment, &bytes);
     rc = footer ? 0 : ENOMEM;
   }
   if (rc == 0) rc = ftruncate(segment->fd, (off_t)segment->end) != 0 ? errno : 0;

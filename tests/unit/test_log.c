@@ -168,7 +168,10 @@ static void a_pool_that_refuses_fails_the_objects_and_ends_the_operation(void **
   assert_int_equal(rig_store(r, 2, 100, NULL), 0);
   test_host_refuse_work(r->host, true);
   assert_int_equal(rig_store(r, 1, 100, NULL), NEAP_ELIMIT);
-  assert_int_equal(rig_load(r, 2, 100), NEAP_ELIMIT);
+  int rc = 0;
+  for (int i = 0; i < 10000 && rc == 0; i++)
+    rc = rig_load(r, 2, 100); /* a worker that is about to leave may serve it */
+  assert_int_equal(rc, NEAP_ELIMIT);
   assert_int_equal(rig_lookup(r, 2), 0);
   test_op *op = test_op_new(r->host, NEAP_OP_LIST, 0);
   test_op_run(&neap__ls_adapter, r->self, op);
