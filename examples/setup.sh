@@ -25,7 +25,8 @@ libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
 libmicrohttpd-dev|pkg-config --exists libmicrohttpd
 libcurl4-openssl-dev|pkg-config --exists libcurl
-libexpat1-dev|pkg-config --exists expat'
+libexpat1-dev|pkg-config --exists expat
+libssl-dev|pkg-config --exists openssl'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck

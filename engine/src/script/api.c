@@ -8,6 +8,7 @@
 #include "script/buffer.h"
 #include "script/file.h"
 #include "script/key.h"
+#include "script/net.h"
 
 /* core.now() -> seconds of the clock that deadlines use */
 static int l_now(lua_State *L) {
@@ -37,4 +38,5 @@ void neap__api_open(lua_State *L, neap__vm *vm) {
   neap__key_open(L, vm);
   neap__buffer_open(L, vm);
   neap__file_open(L, vm);
+  neap__net_open(L, vm);
 }

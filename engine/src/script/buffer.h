@@ -21,7 +21,7 @@ typedef struct neap__buffer {
   uint64_t bytes;
   bool writable;
   neap__mem *mem;             /* owned buffers */
-  const neap__coro *coro;     /* leases: the only coroutine that may await with it */
+  const neap__coro *coro;     /* leases: only it, and those below it, may await with it */
   struct neap__buffer **slot; /* leases: where the lender remembers this userdata; cleared if it is collected */
 } neap__buffer;
 
@@ -35,7 +35,7 @@ neap__buffer *neap__buffer_check(lua_State *L, int arg, bool writable);
 /* Offset and length at arg and arg + 1, both optional, checked to lie inside bytes. Raises. */
 void neap__buffer_range(lua_State *L, int arg, uint64_t bytes, uint64_t *offset, uint64_t *length);
 /* Keeps or drops the memory behind a buffer for a request of coro; raises if it is another operation's lease.
- * NULL for leases, which outlive the requests of their own coroutine. */
+ * NULL for leases, which outlive the requests of their own coroutine and of those below it. */
 neap__mem *neap__buffer_hold(lua_State *L, neap__buffer *buffer, const neap__coro *coro);
 void neap__mem_drop(neap__mem *mem);
 

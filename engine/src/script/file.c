@@ -58,14 +58,7 @@ static void request_release(neap__await *await) {
 /* libuv takes a request back only while it waits for a worker thread; otherwise this has no effect. */
 static void request_cancel(neap__await *await) { uv_cancel((uv_req_t *)&request_of(await)->fs); }
 
-static int push_failure(lua_State *L, const char *verb, const char *path, ssize_t code) {
-  lua_pushnil(L);
-  lua_pushstring(L, uv_err_name((int)code));
-  lua_pushfstring(L, "%s%s%s: %s", verb, path ? " " : "", path ? path : "", uv_strerror((int)code));
-  return 3;
-}
-
-static int push_failed(lua_State *L, const request *r) { return push_failure(L, r->verb, r->fs.path, r->result); }
+static int push_failed(lua_State *L, const request *r) { return neap__push_failure(L, r->verb, r->fs.path, r->result); }
 
 static int push_true(lua_State *L, neap__await *await) {
   request *r = request_of(await);
@@ -178,7 +171,7 @@ static request *request_new(lua_State *L, const char *verb, int (*push)(lua_Stat
   request *r = calloc(1, sizeof(*r));
   if (!r) {
     lua_pushnil(L);
-    *pushed = 1 + push_failure(L, verb, NULL, UV_ENOMEM);
+    *pushed = 1 + neap__push_failure(L, verb, NULL, UV_ENOMEM);
     return NULL;
   }
   r->fs.data = r;
@@ -194,7 +187,7 @@ static int request_wait(lua_State *L, neap__coro *coro, request *r, int rc) {
   const char *verb = r->verb;
   request_release(&r->await);
   lua_pushnil(L);
-  return 1 + push_failure(L, verb, NULL, rc);
+  return 1 + neap__push_failure(L, verb, NULL, rc);
 }
 
 /* --- functions of neap.core ------------------------------------------------------------------------------------- */
