@@ -59,7 +59,7 @@ Redis.__index = Redis
 function Redis:cli(...)
   local words = { 'LD_PRELOAD=', M.cli_path, '--no-auth-warning', '-s', self.path }
   if self.password then
-    words[#words + 1] = '-a ' .. self.password
+    words[#words + 1] = ("-a '%s'"):format(self.password)
   end
   for _, word in ipairs { ... } do
     words[#words + 1] = "'" .. tostring(word):gsub("'", "'\\''") .. "'"
