@@ -5,13 +5,18 @@
 -- and not inside a coroutine that the script made itself.
 
 local await = require 'neap.await'
+local concurrent = require 'neap.concurrent'
 local core = require 'neap.core'
 
 ---@class neap
 local neap = {
   adapter = require 'neap.adapter',
+  all = concurrent.all,
   file = require 'neap.file',
   log = require 'neap.log',
+  net = require 'neap.net',
+  pool = require 'neap.pool',
+  semaphore = concurrent.semaphore,
   --- Zeroed C memory: `buffer`, or nil, 'ENOMEM', message.
   buffer = core.buffer,
   --- The key whose text (or file name, with 'file') this is, or nil.

@@ -9,6 +9,7 @@
 #include "script/file.h"
 #include "script/key.h"
 #include "script/net.h"
+#include "script/spawn.h"
 
 /* core.now() -> seconds of the clock that deadlines use */
 static int l_now(lua_State *L) {
@@ -39,4 +40,5 @@ void neap__api_open(lua_State *L, neap__vm *vm) {
   neap__buffer_open(L, vm);
   neap__file_open(L, vm);
   neap__net_open(L, vm);
+  neap__spawn_open(L, vm);
 }

@@ -58,7 +58,8 @@ void neap__buffer_revoke(neap__buffer **slot) {
 
 neap__mem *neap__buffer_hold(lua_State *L, neap__buffer *buffer, const neap__coro *coro) {
   if (!buffer->mem) {
-    if (!neap__coro_below(coro, buffer->coro)) luaL_error(L, "buffer belongs to another operation; it cannot be awaited with here");
+    if (!neap__coro_below(coro, buffer->coro))
+      luaL_error(L, "buffer belongs to another operation; it cannot be awaited with here");
     return NULL;
   }
   buffer->mem->refs++;

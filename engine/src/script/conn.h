@@ -56,7 +56,7 @@ struct neap__conn {
   int polled;
   bool eof;
   void (*on_readable)(neap__conn *c), (*on_writable)(neap__conn *c); /* NULL: nobody waits */
-  void *connecting;                                         /* for net.c, until there is a userdata */
+  void *connecting;                                                  /* for net.c, until there is a userdata */
   neap__tls *tls;
   unsigned char *in; /* bytes in[in_at .. in_end) came with others that were asked for */
   uint32_t in_cap, in_at, in_end;

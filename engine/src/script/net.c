@@ -313,11 +313,8 @@ static int push_addresses(lua_State *L, neap__await *await) {
 static making *making_new(lua_State *L, neap__coro *coro, const char *label, const char *server_name) {
   making *m = calloc(1, sizeof(*m));
   if (!m) return NULL;
-  m->await = (neap__await){.push = push_made,
-                           .cancel = cancel_making,
-                           .expire = expire_making,
-                           .release = release_making,
-                           .coro = coro};
+  m->await = (neap__await){
+      .push = push_made, .cancel = cancel_making, .expire = expire_making, .release = release_making, .coro = coro};
   m->vm = neap__vm_of(L);
   m->label = strdup(label);
   if (server_name) m->server_name = strdup(server_name);
@@ -546,9 +543,12 @@ static int l_port(lua_State *L) {
 }
 
 void neap__net_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg functions[] = {{"net_connect", l_connect}, {"net_resolve", l_resolve},
-                                       {"net_listen", l_listen},   {"net_accept", l_accept},
-                                       {"net_port", l_port},       {"net_unlisten", l_unlisten},
+  static const luaL_Reg functions[] = {{"net_connect", l_connect},
+                                       {"net_resolve", l_resolve},
+                                       {"net_listen", l_listen},
+                                       {"net_accept", l_accept},
+                                       {"net_port", l_port},
+                                       {"net_unlisten", l_unlisten},
                                        {NULL, NULL}};
   static const luaL_Reg methods[] = {{"__gc", l_collect}, {NULL, NULL}};
   luaL_newmetatable(L, LISTENER_TYPE);

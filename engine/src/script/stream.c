@@ -90,7 +90,7 @@ static int look(neap__conn *c) {
   if (r->need && c->in_end - c->in_at >= r->need) return 0;
   if (!r->need && c->in_end - c->in_at >= r->max) return UV_EMSGSIZE;
   return make_room(c, r->need ? r->need : NEAP_MIN(r->max, NEAP_MAX(IN_BYTES, (c->in_end - c->in_at) * 2))) ? 1
-                                                                                                           : UV_ENOMEM;
+                                                                                                            : UV_ENOMEM;
 }
 
 /* 0: done; UV_EAGAIN: wait; otherwise what is wrong. */
@@ -123,7 +123,9 @@ static void on_readable(neap__conn *c) {
   if (rc != UV_EAGAIN) end_read(c, rc);
 }
 
-static neap__conn *reader_of(neap__await *await) { return (neap__conn *)((char *)await - offsetof(neap__conn, r.await)); }
+static neap__conn *reader_of(neap__await *await) {
+  return (neap__conn *)((char *)await - offsetof(neap__conn, r.await));
+}
 
 static void cancel_read(neap__await *await) {
   neap__conn *c = reader_of(await);
@@ -308,7 +310,9 @@ static void on_writable(neap__conn *c) {
   if (rc != UV_EAGAIN) end_write(c, rc);
 }
 
-static neap__conn *writer_of(neap__await *await) { return (neap__conn *)((char *)await - offsetof(neap__conn, w.await)); }
+static neap__conn *writer_of(neap__await *await) {
+  return (neap__conn *)((char *)await - offsetof(neap__conn, w.await));
+}
 
 static void cancel_write(neap__await *await) {
   neap__conn *c = writer_of(await);
