@@ -7,6 +7,7 @@ local contract = require 'spec.support.contract'
 local driver = require 'spec.support.adapter_driver'
 
 local BUILD = os.getenv 'NEAP_BUILD' or driver.root .. '/build'
+local SHIPPED = driver.root .. '/adapters'
 local CLASS = '{"type": "plugin", "module_path": "%s", "class_name": "%s", '
   .. '"adapter_params": {"max_size_gb": 0.01, "mock_bandwidth_gb": 1000}}'
 
@@ -17,6 +18,15 @@ local stores = {
     plugins = BUILD .. '/lib/neap/adapters' },
   { name = 'the built-in mock', json = '{"type": "mock", "max_size_gb": 0.01, "mock_bandwidth_gb": 1000}' },
   { name = 'the built-in fs', json = '{"type": "fs", "base_path": "%s"}' },
+  { name = 'mirror', json = '{"type": "mirror", "stores": [{"type": "fs", "base_path": "%s/a"}, '
+    .. '{"type": "fs", "base_path": "%s/b"}]}', plugins = SHIPPED },
+  { name = 'tier', json = '{"type": "tier", "promote": true, "stores": [{"type": "mock", "max_size_gb": 0.01, '
+    .. '"mock_bandwidth_gb": 1000}, {"type": "fs", "base_path": "%s/b"}]}', plugins = SHIPPED },
+  { name = 'shard', json = '{"type": "shard", "stores": [{"type": "fs", "base_path": "%s/a"}, '
+    .. '{"type": "fs", "base_path": "%s/b"}, {"type": "fs", "base_path": "%s/c"}]}', plugins = SHIPPED },
+  { name = 'fault', json = '{"type": "fault", "inner": {"type": "fs", "base_path": "%s/a"}}', plugins = SHIPPED },
+  { name = 'fault_inject', json = '{"type": "fault_inject", "inner": {"type": "fs", "base_path": "%s/a"}}',
+    plugins = SHIPPED },
 }
 
 for _, store in ipairs(stores) do
@@ -26,7 +36,7 @@ for _, store in ipairs(stores) do
     contract(function()
       local _
       dir, _, remove = driver.directory()
-      return assert(driver.open_config(store.json:format(dir), store.plugins))
+      return assert(driver.open_config(store.json:gsub('%%s', dir), store.plugins))
     end, function()
       os.execute(('rm -rf -- %s/*'):format(dir))
       remove()

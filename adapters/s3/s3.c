@@ -24,14 +24,18 @@ void neap__s3_say(neap__s3 *s3, neap_log_level level, const char *format, ...) {
 }
 
 char *neap__s3_escape(const char *text, const char *also) {
+  static const char digits[] = "0123456789ABCDEF";
   char *out = malloc(3 * strlen(text) + 1), *at = out;
   if (!out) return NULL;
   for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
     bool plain = isalnum(*c) || strchr("-._~", *c) || strchr(also, *c);
-    if (plain)
+    if (plain) {
       *at++ = (char)*c;
-    else
-      at += sprintf(at, "%%%02X", *c);
+    } else {
+      *at++ = '%';
+      *at++ = digits[*c >> 4];
+      *at++ = digits[*c & 15];
+    }
   }
   *at = 0;
   return out;

@@ -9,6 +9,7 @@
 
 static const neap__command commands[] = {
     {"server", "run the cache server: LMCache's multiprocess protocol and HTTP API", neap__cmd_server},
+    {"check", "run the conformance kit on one adapter", neap__cmd_check},
 };
 
 static void print_help(FILE *out) {

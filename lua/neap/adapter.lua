@@ -29,6 +29,9 @@
 ---@field deadline? number seconds for one operation
 ---@field retries? integer further attempts for objects that failed with EIO or ETIMEDOUT
 ---@field backoff? number seconds before the first further attempt
+---@field memory? integer bytes that Lua values may take, and buffers as many again; 1 GiB without it
+---@field guarded? boolean not compiled, and stopped when it runs for a slice, or past its deadline, without awaiting
+---@field slice? number seconds; 1 without it
 
 local hooks = {
   open = 'optional', reconfigure = 'optional', store = 'required', lookup = 'required', load = 'required',
@@ -39,13 +42,16 @@ local order = {
   'open', 'store', 'lookup', 'load', 'delete', 'list', 'status', 'close', 'reconfigure',
   'store_batch', 'lookup_batch', 'load_batch', 'delete_batch',
 }
-local texts = { version = true, config_class_name = true }
+local words = { version = 'string', config_class_name = 'string', guarded = 'boolean' }
+local declarations = 'version, concurrency, batch, deadline, retries, backoff, memory, guarded, slice'
 local numbers = {
   concurrency = { min = 1, max = 4096, whole = true },
   batch = { min = 1, max = 65536, whole = true },
   deadline = { above = 0, max = 86400, unit = ' seconds' },
   retries = { min = 0, max = 100, whole = true },
   backoff = { min = 0, max = 3600, unit = ' seconds' },
+  memory = { min = 2 ^ 22, max = 2 ^ 46, whole = true, unit = ' bytes' },
+  slice = { above = 0, max = 3600, unit = ' seconds' },
 }
 
 -- Classes, so that the loader can tell them from other tables.
@@ -58,7 +64,7 @@ function Class.is(class)
 end
 
 local function check_number(name, value, bounds)
-  local expected = ('%s %s %d%s %d%s'):format(bounds.whole and 'a whole number' or 'a number',
+  local expected = ('%s %s %.0f%s %.0f%s'):format(bounds.whole and 'a whole number' or 'a number',
     bounds.above and 'above' or 'from', bounds.above or bounds.min, bounds.above and ', at most' or ' to', bounds.max,
     bounds.unit or '')
   if type(value) ~= 'number' then
@@ -75,11 +81,11 @@ local function check_field(name, value)
     return check_number(name, value, numbers[name])
   elseif hooks[name] and type(value) ~= 'function' then
     return ("'%s' is a %s, expected a function"):format(name, type(value))
-  elseif texts[name] and type(value) ~= 'string' then
-    return ("'%s' is a %s, expected a string"):format(name, type(value))
-  elseif not hooks[name] and not texts[name] and type(value) ~= 'function' then
+  elseif words[name] and type(value) ~= words[name] then
+    return ("'%s' is a %s, expected a %s"):format(name, type(value), words[name])
+  elseif not hooks[name] and not words[name] and type(value) ~= 'function' then
     return ("'%s' is not a part of an adapter; its hooks are %s; its declarations are %s")
-      :format(tostring(name), table.concat(order, ', '), 'version, concurrency, batch, deadline, retries, backoff')
+      :format(tostring(name), table.concat(order, ', '), declarations)
   end
 end
 

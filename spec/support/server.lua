@@ -23,8 +23,11 @@ struct neap_sockaddr { uint16_t family, port; uint32_t address; char zero[8]; };
 int socket(int domain, int type, int protocol);
 int bind(int fd, const struct neap_sockaddr *address, unsigned bytes);
 int getsockname(int fd, struct neap_sockaddr *address, unsigned *bytes);
+int connect(int fd, const struct neap_sockaddr *address, unsigned bytes);
 int setenv(const char *name, const char *value, int overwrite);
+int unsetenv(const char *name);
 uint16_t ntohs(uint16_t value);
+uint16_t htons(uint16_t value);
 struct neap_timespec { long s; long ns; };
 int clock_gettime(int clock, struct neap_timespec *out);
 char *mkdtemp(char *template);
@@ -68,6 +71,17 @@ function M.free_port()
   assert(C.bind(fd, address, bytes[0]) == 0 and C.getsockname(fd, address, bytes) == 0, 'no free port')
   C.close(fd)
   return C.ntohs(address.port)
+end
+
+---Whether something listens on a port of loopback.
+---@param port integer
+---@return boolean
+function M.listening(port)
+  local fd = C.socket(2, 1, 0)
+  local address = ffi.new('struct neap_sockaddr', { family = 2, port = C.htons(port), address = 0x0100007f })
+  local connected = C.connect(fd, address, ffi.sizeof(address)) == 0
+  C.close(fd)
+  return connected
 end
 
 ---A private directory.
@@ -121,6 +135,7 @@ function M.spawn(argv, log, env)
   assert(pid >= 0, 'fork failed')
   if pid > 0 then return pid end
   C.prctl(PDEATHSIG, SIGKILL, 0, 0, 0)
+  C.unsetenv 'LD_PRELOAD' -- a sanitizer that this process needs is not for others
   for name, value in pairs(env or {}) do C.setenv(name, value, 1) end
   local fd = C.open(log, 0x441, ffi.cast('int', 0x1a4)) -- O_WRONLY|O_CREAT|O_APPEND, 0644
   C.dup2(fd, 1)

@@ -311,12 +311,15 @@ static bool idle(flow_rig *rig) {
   neap__fetcher_stats fetches = flow_fetches(rig);
   neap__storer_stats storing = flow_storing(rig);
   bool busy = fetches.in_flight || fetches.waiting || storing.pending_objects || storing.in_flight;
-  for (uint32_t i = 0; i < rig->engine->tier_count; i++) {
-    neap__tier *tier = rig->engine->tiers[i];
+  neap__tier_view tiers;
+  neap__tier_set_view(rig->engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++) {
+    neap__tier *tier = tiers.entries[i].tier;
     pthread_mutex_lock(&tier->lock);
     busy |= tier->flying_count || tier->stats.queued;
     pthread_mutex_unlock(&tier->lock);
   }
+  neap__tier_view_drop(rig->engine->tiers, &tiers);
   return !busy;
 }
 
@@ -329,9 +332,12 @@ void flow_settle(flow_rig *rig) {
 
 static uint32_t locks_held(flow_rig *rig) {
   uint32_t locks = 0;
-  for (uint32_t t = 0; t < rig->engine->tier_count; t++) {
-    neap__tier *tier = rig->engine->tiers[t];
+  neap__tier_view tiers;
+  neap__tier_set_view(rig->engine->tiers, &tiers);
+  for (uint32_t t = 0; t < tiers.count; t++) {
+    neap__tier *tier = tiers.entries[t].tier;
     pthread_mutex_lock(&tier->lock);
+    locks += tier->pins;
     for (uint32_t cell = 0; cell < FLOW_CELLS; cell++) {
       neap__key id, key = flow_key(rig, cell / FLOW_ROWS, cell % FLOW_ROWS);
       neap__item *item =
@@ -340,6 +346,7 @@ static uint32_t locks_held(flow_rig *rig) {
     }
     pthread_mutex_unlock(&tier->lock);
   }
+  neap__tier_view_drop(rig->engine->tiers, &tiers);
   return locks;
 }
 
@@ -348,7 +355,7 @@ void flow_open(flow_rig *rig, uint32_t stores) {
   neap_error err;
   for (uint32_t i = 0; i < FLOW_STORES && !registered; i++) assert_int_equal(neap_adapter_register(&tables[i]), 0);
   registered = true;
-  rig->config.l2_adapters = flow_adapters();
+  if (!rig->config.l2_adapters) rig->config.l2_adapters = flow_adapters();
   rig->config.l2_adapter_count = stores;
   if (neap__engine_open(&rig->config, &rig->engine, &err) != 0) fail_msg("%s", err.text);
   rig->l1 = rig->engine->l1;
@@ -361,11 +368,11 @@ void flow_open(flow_rig *rig, uint32_t stores) {
 
 void flow_close(flow_rig *rig) {
   neap_error err = {0};
-  for (uint32_t i = 0; i < rig->engine->tier_count; i++) flow_finish_all(i);
+  for (uint32_t i = 0; i < FLOW_STORES; i++) flow_finish_all(i);
   flow_settle(rig);
   neap__l1_stats l1 = flow_l1(rig);
   int broken = neap__l1_check(rig->l1, &err);
-  uint32_t locks = locks_held(rig), tiers = rig->engine->tier_count;
+  uint32_t locks = locks_held(rig);
   neap__engine_close(rig->engine, false);
   rig->engine = NULL;
   assert_string_equal(err.text, "");
@@ -373,7 +380,7 @@ void flow_close(flow_rig *rig) {
   assert_int_equal(l1.leases_used, 0);
   assert_int_equal(l1.staged, 0);
   assert_int_equal(locks, 0);
-  for (uint32_t i = 0; i < tiers; i++) assert_int_equal(flow_stores[i].closed, flow_stores[i].opened);
+  for (uint32_t i = 0; i < FLOW_STORES; i++) assert_int_equal(flow_stores[i].closed, flow_stores[i].opened);
 }
 
 int flow_setup(void **state) {

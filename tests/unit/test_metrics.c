@@ -39,7 +39,8 @@ static void fill(neap__snapshot *now) {
   now->tier_count = 3;
   static const char *const names[] = {"fs", "plugin", "fs"};
   for (uint32_t i = 0; i < now->tier_count; i++) {
-    now->tiers[i].name = names[i];
+    now->tiers[i].index = i;
+    snprintf(now->tiers[i].name, sizeof now->tiers[i].name, "%s", names[i]);
     now->tiers[i].stats.used_bytes = 100u + i;
     now->tiers[i].stats.quarantined = 20 + i;
     now->tiers[i].stats.healthy = i != 1;

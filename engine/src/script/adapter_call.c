@@ -212,11 +212,8 @@ static void op_returned(lua_State *R, neap__coro *coro) {
 static void op_failed(neap__coro *coro, int code, const char *text) {
   lane *l = neap__coro_owner(coro);
   take_back(l);
-  if (code == NEAP_ESCRIPT) say(l->lo, l->index, NEAP_ERROR, text);
-  if (l->calls == 0 && l->lo->begun < calls_of(l->lo->op)) { /* there was no memory to get so far as a call */
-    l->index = l->lo->begun++;
-    l->calls = 1;
-  }
+  if (code == NEAP_ESCRIPT || code == NEAP_ENOMEM) say(l->lo, l->index, NEAP_ERROR, text);
+  if (l->calls == 0) settle_rest(l->lo, code); /* not even a call could be made */
   for (uint32_t i = 0; i < l->calls; i++) settle(l->lo, l->index + i, code);
   l->calls = 0;
 }
@@ -281,7 +278,10 @@ static void lane_finished(void *owner) {
   *at = l->next;
   free(l);
   a->lanes--;
-  if (!lo->lanes) op_finish(lo);
+  if (!lo->lanes) {
+    settle_rest(lo, NEAP_ENOMEM); /* left over if a call could not be made */
+    op_finish(lo);
+  }
   if (a->lanes >= a->concurrency) return;
   neap__lua_op *other = hungry(a);
   if (other) lane_start(other); /* without memory for it, the lanes that it has must do */

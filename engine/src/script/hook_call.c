@@ -51,7 +51,7 @@ static void hook_returned(lua_State *R, neap__coro *coro) {
 /* The caller gets the message, the log the traceback as well. */
 static void hook_failed(neap__coro *coro, int code, const char *text) {
   hook_call *h = neap__coro_owner(coro);
-  const char *reason = code == NEAP_ESCRIPT ? text : neap_strerror(code);
+  const char *reason = code == NEAP_ESCRIPT || code == NEAP_ENOMEM ? text : neap_strerror(code);
   h->called = true;
   neap__vm_log(&h->adapter->vm, NEAP_ERROR, text);
   h->rc = neap__fail(h->err, code, "%s: %s failed: %.*s", h->adapter->name, neap__hook_names[h->hook],

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "script/adapter_call.h"
+#include "script/inner.h"
 #include "script/module.h"
 #include "script/values.h"
 
@@ -51,6 +52,7 @@ static int setup_body(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   a->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  neap__guard_set(&a->vm, &o->class->limits);
   return 0;
 }
 
@@ -81,6 +83,7 @@ static void close_vm(void *arg) {
 
 static void adapter_free(neap__lua_adapter *a) {
   if (a->loop) {
+    neap__inner_lua_close(&a->vm);
     neap__loop_call(a->loop, close_vm, a);
     neap__signal_wait(&a->vm_closed);
     neap__loop_close(a->loop);
@@ -225,8 +228,8 @@ static int status_adapter(void *self, char *json, size_t cap) {
   pthread_mutex_lock(&a->lock);
   cJSON *status = a->status ? cJSON_Duplicate(a->status, 1) : cJSON_CreateObject();
   pthread_mutex_unlock(&a->lock);
-  bool healthy =
-      !atomic_load(&a->vm.pulse.stuck) && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
+  bool healthy = !atomic_load(&a->vm.pulse.stuck) && !atomic_load(&a->vm.guard.starved) &&
+                 !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
   cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
   cJSON_AddBoolToObject(status, "is_healthy", healthy);
   int rc = NEAP_ELIMIT;

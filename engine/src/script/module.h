@@ -11,6 +11,7 @@ typedef struct neap__lua_class {
   char *path, *class_name, *config_class_name; /* config_class_name may be NULL */
   char *version, *schema_json;                 /* schema_json may be NULL */
   neap_traits traits;                          /* table.traits, as the class declares them */
+  neap__guard_limits limits;
   struct neap__lua_class *next;
 } neap__lua_class;
 

@@ -42,17 +42,17 @@ static cJSON *controller(void) {
   return json;
 }
 
-static void add_adapter_counts(cJSON *json, uint32_t count) {
-  cJSON_AddNumberToObject(json, "num_l2_adapters", count);
-  cJSON_AddNumberToObject(json, "num_active_adapters", count);
-  cJSON_AddNumberToObject(json, "num_draining_adapters", 0);
+static void add_adapter_counts(cJSON *json, const neap__snapshot *now) {
+  cJSON_AddNumberToObject(json, "num_l2_adapters", now->tier_count);
+  cJSON_AddNumberToObject(json, "num_active_adapters", now->tier_count - now->draining);
+  cJSON_AddNumberToObject(json, "num_draining_adapters", now->draining);
 }
 
 static cJSON *store_controller(const neap__snapshot *now) {
   cJSON *json = controller();
   cJSON_AddNumberToObject(json, "pending_keys_count", now->storer.pending_objects);
   cJSON_AddNumberToObject(json, "in_flight_task_count", now->storer.in_flight);
-  add_adapter_counts(json, now->tier_count);
+  add_adapter_counts(json, now);
   return json;
 }
 
@@ -73,17 +73,17 @@ static cJSON *prefetch_controller(const neap__http *http, const neap__snapshot *
   cJSON_AddNumberToObject(json, "lookup_phase_count", now->fetcher.lookup_phase);
   cJSON_AddNumberToObject(json, "load_phase_count", now->fetcher.load_phase);
   cJSON_AddNumberToObject(json, "completed_results_count", http->prefetch_count);
-  add_adapter_counts(json, now->tier_count);
+  add_adapter_counts(json, now);
   return json;
 }
 
-static cJSON *l2_eviction(const neap__engine *engine) {
+static cJSON *l2_eviction(const neap__tier_view *tiers) {
   cJSON *json = controller(), *list = cJSON_AddArrayToObject(json, "adapters");
-  for (uint32_t i = 0; i < engine->tier_count; i++) {
-    const neap__tier_config *config = neap__tier_config_of(engine->tiers[i]);
+  for (uint32_t i = 0; i < tiers->count; i++) {
+    const neap__tier_config *config = neap__tier_config_of(tiers->entries[i].tier);
     if (!config->eviction_policy[0]) continue;
     cJSON *adapter = cJSON_CreateObject();
-    cJSON_AddNumberToObject(adapter, "adapter_index", i);
+    cJSON_AddNumberToObject(adapter, "adapter_index", tiers->entries[i].index);
     cJSON_AddStringToObject(adapter, "eviction_policy", config->eviction_policy);
     cJSON_AddNumberToObject(adapter, "trigger_watermark", config->trigger_watermark);
     cJSON_AddNumberToObject(adapter, "eviction_ratio", config->eviction_ratio);
@@ -119,10 +119,14 @@ static cJSON *tagged(cJSON *item) {
 static cJSON *storage_manager(const neap__http *http, const neap__snapshot *now) {
   const neap__engine *engine = http->config.engine;
   cJSON *json = cJSON_CreateObject(), *adapters = cJSON_CreateArray(), *usage = cJSON_CreateArray();
+  neap__tier_view tiers;
   bool healthy = true;
-  for (uint32_t i = 0; i < now->tier_count; i++) {
-    healthy = healthy && now->tiers[i].stats.healthy;
-    cJSON_AddItemToArray(adapters, l2_adapter(engine->tiers[i], &now->tiers[i].stats));
+  neap__tier_set_view(engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++) {
+    neap__tier_stats stats;
+    neap__tier_stats_get(tiers.entries[i].tier, &stats);
+    healthy = healthy && stats.healthy;
+    cJSON_AddItemToArray(adapters, l2_adapter(tiers.entries[i].tier, &stats));
   }
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.used_bytes));
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.pool_bytes));
@@ -131,9 +135,10 @@ static cJSON *storage_manager(const neap__http *http, const neap__snapshot *now)
   cJSON_AddItemToObject(json, "store_controllers", tagged(store_controller(now)));
   cJSON_AddItemToObject(json, "l1_eviction_controllers", tagged(l1_eviction(engine)));
   cJSON_AddItemToObject(json, "prefetch_controller", prefetch_controller(http, now));
-  cJSON_AddItemToObject(json, "l2_eviction_controller", l2_eviction(engine));
+  cJSON_AddItemToObject(json, "l2_eviction_controller", l2_eviction(&tiers));
   cJSON_AddItemToObject(json, "l2_adapters", adapters);
-  cJSON_AddNumberToObject(json, "num_l2_adapters", now->tier_count);
+  cJSON_AddNumberToObject(json, "num_l2_adapters", tiers.count);
+  neap__tier_view_drop(engine->tiers, &tiers);
   cJSON_AddItemToObject(json, "l1_usage", usage);
   add_capacity(json, "l1_capacity_bytes_by_backend", now->l1.pool_bytes);
   cJSON_AddItemToObject(json, "l1_manager", l1_manager(http, &now->l1));

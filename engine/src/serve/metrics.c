@@ -25,11 +25,18 @@ void neap__snapshot_take(neap__engine *engine, neap__server *server, neap__snaps
   neap__storer_stats_get(engine->storer, &out->storer);
   neap__fetcher_stats_get(engine->fetcher, &out->fetcher);
   neap__server_stats_get(server, &out->server);
-  out->tier_count = engine->tier_count;
-  for (uint32_t i = 0; i < engine->tier_count; i++) {
-    out->tiers[i].name = neap__tier_config_of(engine->tiers[i])->type;
-    neap__tier_stats_get(engine->tiers[i], &out->tiers[i].stats);
+  neap__tier_view view;
+  neap__tier_set_view(engine->tiers, &view);
+  out->tier_count = view.count;
+  for (uint32_t i = 0; i < view.count; i++) {
+    const neap__tier_entry *e = &view.entries[i];
+    out->tiers[i].index = e->index;
+    out->tiers[i].draining = e->draining;
+    out->draining += e->draining;
+    snprintf(out->tiers[i].name, sizeof(out->tiers[i].name), "%s", neap__tier_config_of(e->tier)->type);
+    neap__tier_stats_get(e->tier, &out->tiers[i].stats);
   }
+  neap__tier_view_drop(engine->tiers, &view);
 }
 
 /* --- the text format ------------------------------------------------------------------------------------------ */
@@ -195,7 +202,7 @@ static void print_tier_sample(FILE *out, const neap__snapshot *now, uint32_t tie
                               const char *more_labels, uint64_t value) {
   fprintf(out, "%s{l2_name=\"", name);
   print_label(out, now->tiers[tier].name);
-  fprintf(out, "\",adapter_index=\"%u\"%s} %" PRIu64 "\n", tier, more_labels, value);
+  fprintf(out, "\",adapter_index=\"%u\"%s} %" PRIu64 "\n", now->tiers[tier].index, more_labels, value);
 }
 
 /* One number of every tier; at: where it lies in neap__tier_stats, wide: 64 bits or 32. */
@@ -265,7 +272,8 @@ static void print_tiers(FILE *out, const neap__snapshot *now) {
   for (size_t i = 0; i < NEAP_ARRAY_LEN(attached); i++) {
     const char *tag = i == 0 ? L1_LABELS "," : "";
     print_head(out, attached[i], "gauge", "Attached L2 adapters, by state.");
-    fprintf(out, "%s{%sstate=\"active\"} %u\n", attached[i], tag, now->tier_count);
+    fprintf(out, "%s{%sstate=\"active\"} %u\n", attached[i], tag, now->tier_count - now->draining);
+    fprintf(out, "%s{%sstate=\"draining\"} %u\n", attached[i], tag, now->draining);
   }
   print_l2_usage(out, now);
   for (size_t m = 0; m < NEAP_ARRAY_LEN(tier_metrics); m++) {
