@@ -13,6 +13,8 @@ typedef struct neap__command {
 } neap__command;
 
 int neap__cmd_server(int argc, char **argv);
+int neap__cmd_ctl(int argc, char **argv);
+int neap__cmd_check(int argc, char **argv);
 
 /* Folders of the running program: of the build tree when it runs from one, else of the installation.
  * lua: the folder that holds neap/ (NEAP_LUA_DIR overrides); plugins: colon-separated. */

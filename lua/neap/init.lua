@@ -15,6 +15,8 @@ local neap = {
   file = require 'neap.file',
   log = require 'neap.log',
   net = require 'neap.net',
+  --- Opens another adapter for this one's own use; awaits. See neap.store.
+  open = require 'neap.store',
   pool = require 'neap.pool',
   semaphore = concurrent.semaphore,
   --- Zeroed C memory: `buffer`, or nil, 'ENOMEM', message.

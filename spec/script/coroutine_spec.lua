@@ -190,7 +190,7 @@ describe('a hook', function()
 
     it('may have asked for too much memory', function()
       open { store = "return #(('x'):rep(2 ^ 20)):rep(2 ^ 12)" }
-      assert.equals('NEAP_ESCRIPT', (adapter:store(hook.key(1), 'x')))
+      assert.equals('NEAP_ENOMEM', (adapter:store(hook.key(1), 'x')))
       assert.equals('NEAP_ENOENT', (adapter:lookup(hook.key(1))))
     end)
 

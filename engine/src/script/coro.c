@@ -29,6 +29,7 @@ struct neap__coro {
   uv_timer_t timer; /* fires at the earlier of deadline_ns and wake_ns */
   int state;
   bool suspended; /* thread holds a call that awaits */
+  bool beginning; /* a call is being made */
   bool finished;
   int cancel_code;
   uint32_t refusals;
@@ -136,6 +137,7 @@ bool neap__coro_below(const neap__coro *coro, const neap__coro *ancestor) {
 }
 
 int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
+uint64_t neap__coro_deadline(const neap__coro *coro) { return coro->deadline_ns; }
 void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
 
 void neap__coro_cancel(neap__coro *coro, int code) {
@@ -148,6 +150,12 @@ void neap__coro_cancel(neap__coro *coro, int code) {
   } else if (coro->await->cancel && !coro->await->cleanup) {
     coro->await->cancel(coro->await);
   }
+}
+
+bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns) {
+  if (!coro->deadline_ns || now_ns < coro->deadline_ns || coro->cancel_code) return false;
+  neap__coro_cancel(coro, NEAP_ETIMEDOUT);
+  return true;
 }
 
 /* --- below the protected call ----------------------------------------------------------------------------------- */
@@ -174,7 +182,7 @@ static int settle(lua_State *L, neap__coro *coro) {
   int results = 1;
   coro->suspended = false;
   coro->wake_ns = 0;
-  if (coro->cancel_code && !(coro->await && coro->await->cleanup)) {
+  if (coro->cancel_code && !(coro->await && (coro->await->cleanup || coro->await->counts))) {
     push_cancel(L, coro);
   } else {
     lua_pushnil(L);
@@ -187,24 +195,32 @@ static int settle(lua_State *L, neap__coro *coro) {
 
 /* The next call, on the thread. Returns the number of arguments, or -1. */
 static int begin(lua_State *L, neap__coro *coro) {
+  neap__guard_collect(coro->vm);
+  neap__guard_relax(coro->vm); /* a script that took all its memory is still called, and told so */
+  coro->beginning = true;
   if (!coro->thread) {
     lua_State *thread = lua_newthread(L);
     coro->thread_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     coro->thread = thread;
   }
   int args = coro->calls->next(L, coro, &coro->what);
+  coro->beginning = false;
+  neap__guard_tighten(coro->vm, false);
   if (args < 0) {
     coro->finished = true;
     return -1;
   }
   lua_xmove(L, coro->thread, args + 1);
   neap__pulse_enter(&coro->vm->pulse, coro->what);
+  neap__guard_rearm(coro->vm);
   return args;
 }
 
 /* Tells the owner of a thread that raised, or that yielded what it should not have. */
-static void fail(lua_State *L, neap__coro *coro, const char *why) {
+static void fail(lua_State *L, neap__coro *coro, int status, const char *why) {
   lua_State *thread = coro->thread;
+  int code = status == LUA_ERRMEM ? NEAP_ENOMEM : NEAP_ESCRIPT;
+  neap__guard_relax(coro->vm);
   if (why) {
     lua_pushstring(L, why);
   } else if (lua_type(thread, -1) == LUA_TSTRING) {
@@ -214,9 +230,10 @@ static void fail(lua_State *L, neap__coro *coro, const char *why) {
     lua_pushfstring(L, "(error object is a %s value)", luaL_typename(thread, -1));
   }
   luaL_traceback(L, thread, lua_tostring(L, -1), 0);
-  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : NEAP_ESCRIPT, lua_tostring(L, -1));
+  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : code, lua_tostring(L, -1));
   lua_pop(L, 2);
   drop_thread(L, coro);
+  neap__guard_tighten(coro->vm, status == LUA_ERRMEM);
 }
 
 /* Runs calls until one awaits, none is left, or the slice is over. */
@@ -235,28 +252,32 @@ static int step(lua_State *L) {
       coro->calls->returned(coro->thread, coro);
       lua_settop(coro->thread, 0);
     } else if (status != LUA_YIELD) {
-      fail(L, coro, NULL);
+      fail(L, coro, status, NULL);
     } else if (lua_touserdata(coro->thread, -1) == (const void *)&kill_token) {
-      fail(L, coro, "ended: it kept awaiting after it had been told to stop");
+      fail(L, coro, status, "ended: it kept awaiting after it had been told to stop");
     } else {
-      fail(L, coro, "coroutine.yield outside a coroutine of the script's own");
+      fail(L, coro, status, "coroutine.yield outside a coroutine of the script's own");
     }
-    if (neap__coro_overdue(coro)) return 0;
+    if (neap__coro_slice_over(coro)) return 0;
     args = begin(L, coro);
   }
   return 0;
 }
 
-/* An error in `step` itself: a failed allocation or a finalizer that raised. The call in progress is lost. */
-static void step_failed(neap__coro *coro, const char *text) {
+/* An error in `step` itself: a failed allocation or a finalizer that raised. The call in progress is lost; if it could
+ * not even be made, there will be no further one. */
+static void step_failed(neap__coro *coro, int code, const char *text) {
+  if (coro->beginning) coro->finished = true;
+  coro->beginning = false;
   release_await(coro);
   coro->suspended = false;
-  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : NEAP_ESCRIPT, text);
+  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : code, text);
 }
 
 static int drop_body(lua_State *L) {
   neap__coro *coro = lua_touserdata(L, 1);
   if (coro->thread) drop_thread(L, coro);
+  neap__guard_tighten(coro->vm, true);
   return 0;
 }
 
@@ -281,7 +302,7 @@ static void run(neap__job *job) {
   int rc = neap__vm_call(vm, coro->what, step, coro, &err);
   vm->current = NULL;
   if (rc != 0) {
-    step_failed(coro, err.text);
+    step_failed(coro, rc, err.text);
     neap__vm_call(vm, "drop", drop_body, coro, NULL);
   }
   if (coro->finished) {
@@ -332,7 +353,7 @@ int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await) {
 
 void neap__coro_wake(neap__await *await) { queue(await->coro); }
 
-bool neap__coro_overdue(const neap__coro *coro) { return neap__now_ns() > coro->slice_end_ns; }
+bool neap__coro_slice_over(const neap__coro *coro) { return neap__now_ns() > coro->slice_end_ns; }
 
 int neap__push_failure(lua_State *L, const char *verb, const char *subject, ssize_t code) {
   lua_pushnil(L);

@@ -21,6 +21,7 @@ typedef struct neap__await {
   uint64_t timeout_ns;                                  /* on the clock of neap__now_ns; 0 = none */
   neap__coro *coro;                                     /* set by neap__coro_wait */
   bool cleanup; /* allowed after a cancel, and its results are delivered: closing and removing what was begun */
+  bool counts;  /* told of a cancel, but its results are delivered all the same: what was done, was done */
 } neap__await;
 
 /* What the owner of a coro supplies. owner is given to neap__coro_start. */
@@ -30,7 +31,8 @@ typedef struct neap__coro_calls {
   int (*next)(lua_State *L, neap__coro *coro, const char **what);
   /* The call returned: its results are all that is on the stack R. Must not raise. */
   void (*returned)(lua_State *R, neap__coro *coro);
-  /* The call raised, or could not be made: code and text with traceback. Must not raise or enter the VM. */
+  /* The call raised: code and text with traceback. Or it could not be made, and no other will be: then `next` is not
+   * asked again. Must not raise or enter the VM. */
   void (*failed)(neap__coro *coro, int code, const char *text);
   /* No call is left; the coro is no longer the owner's. */
   void (*finished)(void *owner);
@@ -46,6 +48,9 @@ bool neap__coro_below(const neap__coro *coro, const neap__coro *ancestor);
 /* code: NEAP_ECANCELED or NEAP_ETIMEDOUT. The first one counts. */
 void neap__coro_cancel(neap__coro *coro, int code);
 int neap__coro_canceled(const neap__coro *coro); /* that code, or 0 */
+/* True, once: the deadline passed while the coroutine ran, which is now canceled with NEAP_ETIMEDOUT. */
+bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns);
+uint64_t neap__coro_deadline(const neap__coro *coro); /* 0 = none */
 void *neap__coro_owner(const neap__coro *coro);
 
 /* For C functions that await; to be called before any work is begun. Raises outside a coro and in a coroutine of the
@@ -57,7 +62,7 @@ int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await);
  * is set by then. */
 void neap__coro_wake(neap__await *await);
 /* Has the coro that runs kept the loop for so long that work which is done at once should be awaited all the same? */
-bool neap__coro_overdue(const neap__coro *coro);
+bool neap__coro_slice_over(const neap__coro *coro);
 
 /* Pushes nil, the errno name of a libuv code, and "VERB[ SUBJECT]: sentence". Returns 3. */
 int neap__push_failure(lua_State *L, const char *verb, const char *subject, ssize_t code);

@@ -19,10 +19,11 @@
 #include <string.h>
 
 #include "script/adapter_call.h"
+#include "script/inner.h"
 #include "script/module.h"
 #include "script/values.h"
 
-#define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open hook */
+#define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open and reconfigure hooks */
 #define CLOSE_NS (10 * UINT64_C(1000000000)) /* deadline of the close hook */
 
 /* --- open and close --------------------------------------------------------------------------------------------- */
@@ -30,7 +31,6 @@
 typedef struct opening {
   neap__lua_adapter *adapter;
   const neap__lua_class *class;
-  cJSON *params;
   int rc;
   neap_error *err;
 } opening;
@@ -52,8 +52,7 @@ static int setup_body(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   a->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  neap__value_push(L, o->params);
-  a->params_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  neap__guard_set(&a->vm, &o->class->limits);
   return 0;
 }
 
@@ -84,6 +83,7 @@ static void close_vm(void *arg) {
 
 static void adapter_free(neap__lua_adapter *a) {
   if (a->loop) {
+    neap__inner_lua_close(&a->vm);
     neap__loop_call(a->loop, close_vm, a);
     neap__signal_wait(&a->vm_closed);
     neap__loop_close(a->loop);
@@ -94,6 +94,14 @@ static void adapter_free(neap__lua_adapter *a) {
   free(a);
 }
 
+static cJSON *parse_params(const neap__lua_adapter *a, const char *params_json, neap_error *err) {
+  cJSON *params = cJSON_Parse(params_json);
+  if (cJSON_IsObject(params)) return params;
+  cJSON_Delete(params);
+  neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
+  return NULL;
+}
+
 static int open_adapter(const neap_adapter *table, const neap_host *host, const char *params_json, void **self,
                         neap_error *err) {
   const neap__lua_class *class = (const neap__lua_class *)table;
@@ -101,12 +109,13 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
   if (!a) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", class->class_name);
   a->host = host;
   a->name = class->class_name;
+  a->concurrency = NEAP_MAX(class->traits.concurrency, 1u);
   pthread_mutex_init(&a->lock, NULL);
   neap__signal_init(&a->vm_closed);
   opening o = {.adapter = a, .class = class, .err = err};
-  o.params = cJSON_Parse(params_json ? params_json : "{}");
-  if (!cJSON_IsObject(o.params)) {
-    o.rc = neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
+  cJSON *params = parse_params(a, params_json ? params_json : "{}", err);
+  if (!params) {
+    o.rc = NEAP_EINVAL;
     goto out;
   }
   o.rc = neap__loop_open(class->class_name, &a->loop);
@@ -115,9 +124,9 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
     goto out;
   }
   neap__loop_call(a->loop, open_vm, &o);
-  if (o.rc == 0) o.rc = neap__hook_call(a, NEAP__HOOK_OPEN, neap__now_ns() + OPEN_NS, err);
+  if (o.rc == 0) o.rc = neap__hook_call(a, NEAP__HOOK_OPEN, params, neap__now_ns() + OPEN_NS, err);
 out:
-  cJSON_Delete(o.params);
+  cJSON_Delete(params);
   if (o.rc != 0) {
     adapter_free(a);
     return o.rc;
@@ -130,12 +139,21 @@ static void close_adapter(void *self) {
   neap__lua_adapter *a = self;
   NEAP_ASSERT(!a->live);
   neap_error err = {0};
-  if (neap__hook_call(a, NEAP__HOOK_CLOSE, neap__now_ns() + CLOSE_NS, &err) != 0) {
+  if (neap__hook_call(a, NEAP__HOOK_CLOSE, NULL, neap__now_ns() + CLOSE_NS, &err) != 0) {
     char text[NEAP_ERROR_BYTES + 32];
     snprintf(text, sizeof(text), "close failed: %s", err.text);
     a->host->log(a->host->engine, NEAP_WARNING, text);
   }
   adapter_free(a);
+}
+
+static int reconfigure_adapter(void *self, const char *params_json, neap_error *err) {
+  neap__lua_adapter *a = self;
+  cJSON *params = parse_params(a, params_json, err);
+  if (!params) return NEAP_EINVAL;
+  int rc = neap__hook_call(a, NEAP__HOOK_RECONFIGURE, params, neap__now_ns() + OPEN_NS, err);
+  cJSON_Delete(params);
+  return rc;
 }
 
 /* --- status ----------------------------------------------------------------------------------------------------- */
@@ -210,8 +228,8 @@ static int status_adapter(void *self, char *json, size_t cap) {
   pthread_mutex_lock(&a->lock);
   cJSON *status = a->status ? cJSON_Duplicate(a->status, 1) : cJSON_CreateObject();
   pthread_mutex_unlock(&a->lock);
-  bool healthy =
-      !atomic_load(&a->vm.pulse.stuck) && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
+  bool healthy = !atomic_load(&a->vm.pulse.stuck) && !atomic_load(&a->vm.guard.starved) &&
+                 !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
   cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
   cJSON_AddBoolToObject(status, "is_healthy", healthy);
   int rc = NEAP_ELIMIT;
@@ -220,17 +238,18 @@ static int status_adapter(void *self, char *json, size_t cap) {
   return rc;
 }
 
-void neap__lua_adapter_table(neap_adapter *table, bool removes, bool lists) {
+void neap__lua_adapter_table(neap_adapter *table, neap__lua_has has) {
   *table = (neap_adapter){
       NEAP_ADAPTER_INIT(NULL, NULL),
       .open = open_adapter,
       .store = neap__lua_submit,
       .lookup = neap__lua_submit,
       .load = neap__lua_submit,
-      .remove = removes ? neap__lua_submit : NULL,
-      .list = lists ? neap__lua_submit : NULL,
+      .remove = has.remove ? neap__lua_submit : NULL,
+      .list = has.list ? neap__lua_submit : NULL,
       .cancel = neap__lua_cancel,
       .status = status_adapter,
       .close = close_adapter,
+      .reconfigure = has.reconfigure ? reconfigure_adapter : NULL,
   };
 }

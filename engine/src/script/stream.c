@@ -196,7 +196,7 @@ static int read_now(lua_State *L, neap__coro *coro, neap__conn *c) {
     if (rc == 0) return neap__coro_wait(L, coro, &r->await);
     c->on_readable = NULL;
   }
-  if (neap__coro_overdue(coro)) {
+  if (neap__coro_slice_over(coro)) {
     end_read(c, rc);
     return neap__coro_wait(L, coro, &r->await);
   }
@@ -388,7 +388,7 @@ static int write_now(lua_State *L, neap__coro *coro, neap__conn *c, struct iovec
     if (rc == 0) return neap__coro_wait(L, coro, &w->await);
     c->on_writable = NULL;
   }
-  if (neap__coro_overdue(coro)) {
+  if (neap__coro_slice_over(coro)) {
     end_write(c, rc);
     return neap__coro_wait(L, coro, &w->await);
   }
