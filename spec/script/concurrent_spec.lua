@@ -133,7 +133,8 @@ describe('neap.semaphore', function()
   end)
 
   it('does not lose what was granted to a canceled operation', function()
-    local adapter = hook.open { head = "local neap = require 'neap' " .. 'local s = neap.semaphore(0) local waiting', store = [[
+    local adapter = hook.open { head = [[
+      local s, waiting = require 'neap'.semaphore(0) ]], store = [[
       waiting = true
       s:acquire()
       return true]], lookup = [[
@@ -211,7 +212,8 @@ describe('neap.pool', function()
       local function serve(text) local c = listener:accept() c:write(text) c:close() end
       local got = {}
       neap.all { function() serve 'one\n' serve 'two\n' end, function()
-        local pool = neap.pool { open = function() return net.connect { host = '127.0.0.1', port = listener:port() } end }
+        local target = { host = '127.0.0.1', port = listener:port() }
+        local pool = neap.pool { open = function() return net.connect(target) end }
         for i = 1, 2 do
           got[i] = pool:with(function(c) return c:read_until '\n' end)
           neap.sleep(0.001)
@@ -255,14 +257,13 @@ describe('neap.pool', function()
 
   it('raises for wrong options', function()
     for options, expected in pairs {
-      [''] = 'got a nil, expected a table of options',
+      ['nil'] = 'got a nil, expected a table of options',
       ['{}'] = "'open' is missing",
       ['{ open = print, size = 0 }'] = 'size is 0, expected a whole number from 1 to 10000',
       ["{ open = 'x' }"] = 'open is a string, expected a function',
       ['{ open = print, max = 4 }'] = "unknown option 'max'",
     } do
-      assert.matches(expected, run(('report = select(2, pcall(neap.pool, %s))'):format(options == '' and 'nil' or options)),
-        1, true)
+      assert.matches(expected, run(('report = select(2, pcall(neap.pool, %s))'):format(options)), 1, true)
     end
   end)
 end)

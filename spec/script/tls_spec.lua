@@ -95,7 +95,8 @@ describe('a TLS connection', function()
   end)
 
   it('refuses a certificate for another name', function()
-    assert.matches('not accepted: hostname mismatch', run(SERVER, "{ ca = at 'ca.pem', server_name = 'x.example' }", FAIL))
+    assert.matches('not accepted: hostname mismatch', run(SERVER, "{ ca = at 'ca.pem', server_name = 'x.example' }",
+      FAIL))
     assert.matches('not accepted: IP address mismatch', run(SERVER, "{ ca = at 'ca.pem', server_name = '127.0.0.2' }",
       FAIL))
   end)

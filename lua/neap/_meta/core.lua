@@ -2,7 +2,8 @@
 ---@meta
 -- luacheck: ignore
 --
--- What C gives to scripts (engine/src/script/buffer.c, key.c, file.c, stream.c, api.c), for language servers. Never run.
+-- What C gives to scripts (engine/src/script: buffer.c, key.c, file.c, stream.c, net.c, api.c), for language servers.
+-- Never run.
 
 ---@class neap.core
 local core = {}
