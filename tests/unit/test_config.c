@@ -233,6 +233,33 @@ static void the_frameworks_keys_keep_their_meaning_whatever_a_type_declares(void
   neap__tier_config_free(&config);
 }
 
+static const neap_adapter summing = {
+    NEAP_ADAPTER_INIT("summing", "1"),
+    .schema_json = "{\"checksum\":{\"type\":\"string\"}}",
+    PROBE_FUNCTIONS,
+};
+NEAP_ADAPTER_BUILTIN(summing)
+
+static void checksum_wraps_what_has_none_of_its_own(void **state) {
+  (void)state;
+  neap__tier_config config =
+      parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"checksum\":\"crc32c\",\"max_capacity_gb\":1,\"deadline\":5}");
+  assert_string_equal(config.adapter->name, "checksum");
+  assert_string_equal(config.name, "probe");
+  assert_string_equal(config.type, "probe");
+  assert_string_equal(config.params_json, "{\"inner\":{\"base_path\":\"/x\",\"type\":\"probe\"},\"buffer_mb\":256}");
+  assert_int_equal(config.capacity_bytes, UINT64_C(1) << 30);
+  neap__tier_config_free(&config);
+  config = parse("{\"type\":\"free_form\",\"checksum\":\"crc32c\"}");
+  assert_string_equal(config.adapter->name, "checksum");
+  neap__tier_config_free(&config);
+  config = parse("{\"type\":\"summing\",\"checksum\":\"own\"}");
+  assert_ptr_equal(config.adapter, &summing);
+  assert_string_equal(config.params_json, "{\"checksum\":\"own\"}");
+  neap__tier_config_free(&config);
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"checksum\":\"md5\"}", "checksum must be 'crc32c', got \"md5\"");
+}
+
 static void what_is_shown_is_what_was_given_without_secrets(void **state) {
   (void)state;
   neap__tier_config config = parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"password\":\"hunter2\"}");
@@ -271,6 +298,7 @@ int main(void) {
       cmocka_unit_test(limits_are_the_adapters_unless_the_configuration_says_otherwise),
       cmocka_unit_test(a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key),
       cmocka_unit_test(the_frameworks_keys_keep_their_meaning_whatever_a_type_declares),
+      cmocka_unit_test(checksum_wraps_what_has_none_of_its_own),
       cmocka_unit_test(what_is_shown_is_what_was_given_without_secrets),
       cmocka_unit_test(a_name_that_is_taken_is_refused),
       cmocka_unit_test(the_number_of_the_adapter_is_in_the_message),
