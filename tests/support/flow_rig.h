@@ -53,7 +53,7 @@ int flow_setup(void **state);
 int flow_teardown(void **state);
 void flow_open(flow_rig *rig, uint32_t stores);
 void flow_close(flow_rig *rig);         /* what teardown does, for tests that look at what is left */
-const char *const *flow_adapters(void); /* the JSON texts of the stores */
+const char *const *flow_adapters(void); /* the JSON texts of the stores, unless the test's config has others */
 
 /* --- the stores ----------------------------------------------------------------------------------------------- */
 

@@ -43,22 +43,19 @@ static void run_race(neap__kit *kit) {
     neap__kit_put(kit, racers[i].call, 0, key, RACE_BYTES, i);
     if (pthread_create(&threads[i], NULL, race, &racers[i]) != 0) neap__kit_fail(kit, "the check has no thread");
   }
-  uint64_t added = 0;
-  uint32_t winner = RACERS;
+  uint32_t winners = 0, winner = 0;
   for (uint32_t i = 0; i < RACERS; i++) {
     pthread_join(threads[i], NULL);
     neap__kit_wait(kit, racers[i].call);
     const neap_object *object = &racers[i].call->op->objects[0];
     neap__kit_expect(kit, object->result, 0, "one of eight stores of a key at the same time");
-    added += object->stored_bytes;
+    winners += object->stored_bytes > 0;
     if (object->stored_bytes) winner = i;
   }
   pthread_barrier_destroy(&start);
-  NEAP_KIT_NEED(
-      kit, added == RACE_BYTES,
-      "eight stores of one key of %u bytes at the same time say stored_bytes %llu together; expected that one "
-      "of them stores and the others find it there",
-      RACE_BYTES, (unsigned long long)added);
+  NEAP_KIT_NEED(kit, winners == 1,
+                "of eight stores of one key at the same time, %u say in stored_bytes that they added it; expected one",
+                winners);
   neap__kit_expect(kit, neap__kit_loaded(kit, key, RACE_BYTES, winner), 0,
                    "the load of what the winner of a race stored");
 }
