@@ -13,6 +13,7 @@ typedef struct neap__command {
 } neap__command;
 
 int neap__cmd_server(int argc, char **argv);
+int neap__cmd_ctl(int argc, char **argv);
 int neap__cmd_check(int argc, char **argv);
 int neap__cmd_new(int argc, char **argv);
 int neap__cmd_bench(int argc, char **argv);

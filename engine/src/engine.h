@@ -47,6 +47,7 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
 /* Detaches a tier; see neap__tier_set_detach. Blocks: on a thread of engine->changes, for instance. */
 int neap__engine_detach(neap__engine *engine, const char *name, uint64_t grace_ms, neap_error *err);
 /* Drains: stores in flight finish (bounded), tiers and L1 close. keep_l1 leaves L1 for the next start. All fetches have
- * been ended before, and no change is asked for any more. An adapter that does not give its operations back in time is left open, and with it the memory and
- * the threads that it may use: that is said in the log, and L1's names are removed all the same. */
+ * been ended before, and no change is asked for any more. An adapter that does not give its operations back in time is
+ * left open, and with it the memory and the threads that it may use: that is said in the log, and L1's names are
+ * removed all the same. */
 void neap__engine_close(neap__engine *engine, bool keep_l1);

@@ -144,7 +144,8 @@ function M.spawn(argv, log, env)
   C._exit(127)
 end
 
----kill -9 of a process that spawn started, waited for.
+---Ends a process of spawn's with kill -9 and waits for its end.
+---@param pid integer
 function M.kill(pid)
   C.kill(pid, SIGKILL)
   C.waitpid(pid, nil, 0)

@@ -16,6 +16,22 @@ local function fixed(json)
   return function() return json end
 end
 
+--- A store around, or over, stores in files.
+local function over(json)
+  local fs = '{"type": "fs", "base_path": "%%s/%s"}'
+  return files((json:gsub('FS(%d)', function(n) return fs:format(n) end)))
+end
+
+local function with_keys(json)
+  return function(directory)
+    local keys = assert(io.open(directory .. '/keys', 'w'))
+    keys:write(('1 %064x\n'):format(12345))
+    keys:close()
+    os.execute(("chmod 600 -- '%s/keys'"):format(directory))
+    return over(json)(directory)
+  end
+end
+
 ---@class spec.Shipped
 ---@field what string what is given to `neap check`
 ---@field setup fun(directory: string): string, (fun())?
@@ -28,6 +44,13 @@ return {
   { what = 'fs', name = 'fs with checksums', setup = files '{"base_path": "%s", "checksum": "crc32"}' },
   { what = (os.getenv 'NEAP_BUILD' or 'build') .. '/lib/neap/adapters/memory.so', name = 'the memory plugin',
     setup = fixed(MEMORY) },
+  { what = 'mirror', setup = over '{"stores": [FS1, FS2], "quorum": 2}' },
+  { what = 'tier', setup = over '{"stores": [FS1, FS2], "promote": true, "write": "all"}' },
+  { what = 'shard', setup = over '{"stores": [FS1, FS2, FS3]}' },
+  { what = 'fault', setup = over '{"inner": FS1}' },
+  { what = 'checksum', setup = over '{"inner": FS1}' },
+  { what = 'compress', setup = over '{"inner": FS1}' },
+  { what = 'seal', setup = with_keys '{"key_file": "%s/keys", "inner": FS1}' },
   { what = kit.root .. '/examples/lmc_external_l2_adapter/init.lua', name = 'the LMCache example',
     setup = fixed(MEMORY) },
 }

@@ -156,8 +156,9 @@ void test_driver_watchdog(uint64_t limit_ms) { neap__watchdog_set_limit(limit_ms
 const char *test_driver_schema(test_driver *driver) { return driver->table->schema_json; }
 
 void test_driver_traits(test_driver *driver, uint32_t values[5]) {
+  static const neap_traits none;
   const neap_traits *traits = NEAP_HAS(driver->table, neap_adapter, traits) ? driver->table->traits : NULL;
-  if (!traits) traits = &(const neap_traits){0};
+  if (!traits) traits = &none;
   uint32_t declared[] = {traits->concurrency, traits->batch, traits->deadline_ms, traits->retries, traits->backoff_ms};
   memcpy(values, declared, sizeof(declared));
 }

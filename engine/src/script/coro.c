@@ -15,6 +15,8 @@
 /* Calls that return without awaiting share the loop after this long. */
 #define SLICE_NS 5000000u
 #define SLEEP_S_MAX 86400.0
+/* Coros that live below one root at a time. */
+#define CHILDREN_MAX 256
 
 enum { IDLE, QUEUED, RUNNING, WAITING };
 
@@ -31,7 +33,9 @@ struct neap__coro {
   bool finished;
   int cancel_code;
   uint32_t refusals;
-  uint64_t deadline_ns, wake_ns;
+  uint64_t deadline_ns, wake_ns, slice_end_ns;
+  neap__coro *parent; /* NULL: a root */
+  uint32_t children;  /* of a root: all that live below it */
   neap__await *await; /* NULL while sleeping */
   const char *what;
   const neap__coro_calls *calls;
@@ -67,7 +71,11 @@ static void on_timer(uv_timer_t *timer) {
   if (coro->deadline_ns && now >= coro->deadline_ns) neap__coro_cancel(coro, NEAP_ETIMEDOUT);
   if (coro->wake_ns && now >= coro->wake_ns && coro->state == WAITING) {
     coro->wake_ns = 0;
-    queue(coro);
+    if (coro->await) {
+      coro->await->expire(coro->await);
+    } else {
+      queue(coro);
+    }
   }
   arm(coro);
 }
@@ -97,12 +105,35 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
   coro->cancel_code = 0;
   coro->refusals = 0;
   coro->finished = false;
+  coro->parent = NULL;
+  coro->children = 0;
   coro->what = "start";
   coro->state = RUNNING;
   *out = coro;
   arm(coro);
   queue(coro);
   return 0;
+}
+
+static neap__coro *root_of(neap__coro *coro) {
+  while (coro->parent) coro = coro->parent;
+  return coro;
+}
+
+int neap__coro_start_child(neap__coro *parent, const neap__coro_calls *calls, void *owner, neap__coro **out) {
+  neap__coro *root = root_of(parent);
+  if (root->children == CHILDREN_MAX) return NEAP_ELIMIT;
+  int rc = neap__coro_start(parent->vm, calls, owner, 0, out);
+  if (rc != 0) return rc;
+  root->children++;
+  (*out)->parent = parent;
+  (*out)->what = parent->what;
+  return 0;
+}
+
+bool neap__coro_below(const neap__coro *coro, const neap__coro *ancestor) {
+  while (coro && coro != ancestor) coro = coro->parent;
+  return coro != NULL;
 }
 
 int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
@@ -150,6 +181,7 @@ static void release_await(neap__coro *coro) {
 static int settle(lua_State *L, neap__coro *coro) {
   int results = 1;
   coro->suspended = false;
+  coro->wake_ns = 0;
   if (coro->cancel_code && !(coro->await && (coro->await->cleanup || coro->await->counts))) {
     push_cancel(L, coro);
   } else {
@@ -207,7 +239,7 @@ static void fail(lua_State *L, neap__coro *coro, int status, const char *why) {
 /* Runs calls until one awaits, none is left, or the slice is over. */
 static int step(lua_State *L) {
   neap__coro *coro = lua_touserdata(L, 1);
-  uint64_t slice_end = neap__now_ns() + SLICE_NS;
+  coro->slice_end_ns = neap__now_ns() + SLICE_NS;
   int args = coro->suspended ? settle(L, coro) : begin(L, coro);
   while (args >= 0) {
     int status = lua_resume(coro->thread, args);
@@ -226,7 +258,7 @@ static int step(lua_State *L) {
     } else {
       fail(L, coro, status, "coroutine.yield outside a coroutine of the script's own");
     }
-    if (neap__now_ns() > slice_end) return 0;
+    if (neap__coro_slice_over(coro)) return 0;
     args = begin(L, coro);
   }
   return 0;
@@ -252,6 +284,7 @@ static int drop_body(lua_State *L) {
 static void finish(neap__coro *coro) {
   const neap__coro_calls *calls = coro->calls;
   void *owner = coro->owner;
+  if (coro->parent) root_of(coro)->children--;
   uv_timer_stop(&coro->timer);
   coro->state = IDLE;
   coro->wake_ns = 0;
@@ -275,7 +308,7 @@ static void run(neap__job *job) {
   if (coro->finished) {
     finish(coro);
   } else if (coro->suspended) {
-    coro->state = WAITING;
+    if (coro->state == RUNNING) coro->state = WAITING; /* otherwise it was woken already */
     arm(coro);
   } else {
     queue(coro);
@@ -310,12 +343,24 @@ int neap__coro_enter(lua_State *L, const char *function, bool cleanup, neap__cor
 
 int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await) {
   coro->await = await;
-  if (await) await->coro = coro;
+  if (await) {
+    await->coro = coro;
+    coro->wake_ns = await->timeout_ns;
+  }
   lua_pushlightuserdata(L, (void *)(uintptr_t)&await_token);
   return lua_yield(L, 1);
 }
 
 void neap__coro_wake(neap__await *await) { queue(await->coro); }
+
+bool neap__coro_slice_over(const neap__coro *coro) { return neap__now_ns() > coro->slice_end_ns; }
+
+int neap__push_failure(lua_State *L, const char *verb, const char *subject, ssize_t code) {
+  lua_pushnil(L);
+  lua_pushstring(L, uv_err_name((int)code));
+  lua_pushfstring(L, "%s%s%s: %s", verb, subject ? " " : "", subject ? subject : "", uv_strerror((int)code));
+  return 3;
+}
 
 int neap__l_sleep(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);
