@@ -61,7 +61,7 @@ local scripts = {
   { 'ends-the-program', 'store-load', 'NEAP_ESCRIPT', 'os.exit' },
   { 'uses-an-old-view', 'store-load', 'NEAP_ESCRIPT', 'no longer valid' },
   { 'stores-nothing', 'store-load', 'the lookup of a key just stored ended with NEAP_ENOENT' },
-  { 'checks-then-waits', 'race', 'stored_bytes' },
+  { 'mixes-racing-stores', 'race', 'but a mixture' },
   { 'sleeps-for-ever', 'store-load', 'was not ended by done within 1 s', hangs = true },
   { 'loops', 'store-load', '', hangs = true },
   { 'allocates-without-end', 'store-load', '' },

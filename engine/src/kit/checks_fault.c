@@ -69,9 +69,11 @@ static uint32_t work_faulty(neap__kit *kit, const char *fault) {
 
 /* When the fault is over: nothing half there, and what failed before works. */
 static void work_again(neap__kit *kit, const char *fault) {
-  for (uint32_t i = 0; i < BEFORE; i++)
-    NEAP_KIT_NEED(kit, neap__kit_loaded(kit, before[i], SMALL, i) == 0,
-                  "after %s, an object that was there before is lost", fault);
+  for (uint32_t i = 0; i < BEFORE; i++) {
+    int got = neap__kit_loaded(kit, before[i], SMALL, i);
+    NEAP_KIT_NEED(kit, got == 0, "after %s, the load of an object that was there before ended with %s", fault,
+                  neap_err_name(got));
+  }
   for (uint32_t i = 0; i < DURING; i++) {
     int want = stored[i] ? 0 : NEAP_ENOENT, got = neap__kit_loaded(kit, during[i], LARGE, i);
     NEAP_KIT_NEED(kit, got == want, "after %s, the load of an object whose store %s ended with %s; expected %s", fault,
