@@ -58,6 +58,17 @@ describe('neap new adapter', function()
     assert.equal(0, checked)
   end)
 
+  it('is not needed for the store in the README, which passes, too', function()
+    local path = directory .. '/drawer.lua'
+    local file = assert(io.open(path, 'w'))
+    local code = assert(read(kit.root .. '/README.md'):match '```lua\n(.-)```')
+    file:write(code)
+    file:close()
+    local checked, checks = kit.check { path }
+    assert.equal('', kit.failures(checks))
+    assert.equal(0, checked)
+  end)
+
   it('does not overwrite', function()
     for _, file in ipairs { 'store.lua', 'store.c' } do
       assert.equal(0, (new(file)))

@@ -15,9 +15,11 @@
 #define WORKERS 16u
 #define ROUNDS_MAX 64u
 #define ROUNDS_MIN 3u
-#define ROUND_BYTES (UINT64_C(192) << 20)
-#define FLOOR_BYTES (UINT64_C(64) << 20)
-#define OPS_MAX (1u << 18) /* of which latency is remembered, per direction */
+#define ROUND_BYTES_MAX (UINT64_C(192) << 20)
+#define ROUND_BYTES_MIN (UINT64_C(8) << 20)
+#define ROUND_BYTES_PER_S (UINT64_C(48) << 20) /* so that a short measurement has several rounds, too */
+#define FLOOR_PART 3u                          /* of a round's bytes, for each limit */
+#define OPS_MAX (1u << 18)                     /* of which latency is remembered, per direction */
 #define MEMORY_BYTES_MAX (UINT64_C(4) << 30)
 
 typedef struct series {
@@ -42,7 +44,7 @@ typedef struct bench {
   uint64_t *started_ns;  /* by slot */
   char disk[1024];       /* directory of the parameters, "" if there is none */
   bool wire, unix_socket;
-  uint64_t first_key; /* of the round */
+  uint64_t round_bytes, first_key; /* of the round */
   uint32_t round_ops;
   series store, load_, copy, limit_store, limit_load;
 } bench;
@@ -248,7 +250,8 @@ static void add_rate(series *out, double rate) {
 
 /* A limit that cannot be measured is left out, and the note says why. */
 static void measure_limits(bench *b) {
-  neap__floor_load load = {.size = b->load.size, .total = FLOOR_BYTES, .depth = b->load.depth * b->load.batch};
+  neap__floor_load load = {
+      .size = b->load.size, .total = b->round_bytes / FLOOR_PART, .depth = b->load.depth * b->load.batch};
   neap_error why = {0};
   double out = 0, in = 0;
   if (neap__floor_memory(&load, &out, &why) == 0) add_rate(&b->copy, out);
@@ -307,7 +310,9 @@ int neap__bench(const neap__kit_options *options, const neap__bench_load *load, 
   *result = (neap__bench_result){0};
   int rc = open_adapter(b);
   uint64_t per_op = b->load.size * b->load.batch, started_ns = neap__now_ns();
-  b->round_ops = (uint32_t)NEAP_MIN(NEAP_MAX(ROUND_BYTES / per_op, (uint64_t)b->load.depth), (uint64_t)4096);
+  b->round_bytes = (uint64_t)(load->seconds * (double)ROUND_BYTES_PER_S);
+  b->round_bytes = NEAP_MAX(NEAP_MIN(b->round_bytes, ROUND_BYTES_MAX), ROUND_BYTES_MIN);
+  b->round_ops = (uint32_t)NEAP_MIN(NEAP_MAX(b->round_bytes / per_op, (uint64_t)b->load.depth), (uint64_t)4096);
   for (double spent = 0; rc == 0 && result->rounds < ROUNDS_MAX; result->rounds++) {
     if (result->rounds >= ROUNDS_MIN && spent >= load->seconds) break;
     if (progress) progress(ctx, "limits", spent / load->seconds);
