@@ -19,7 +19,7 @@
 
 #define GROUP_BYTES_MAX (UINT64_C(8) << 20)
 #define GROUP_RECORDS_MAX 64u
-#define GROUPS_DIRECT 8u   /* writes under way at once */
+#define GROUPS_DIRECT 16u  /* writes under way at once */
 #define GROUPS_BUFFERED 2u /* the kernel does one at a time per file: one copies while the next one is made */
 
 typedef struct group {
