@@ -322,11 +322,16 @@ void neap__ls_fail_queue(neap__ls *ls, int code) {
   finish_all(ls, failed, code);
 }
 
+/* Tombstones go first: they are small, and have room where the head of the queue has none. */
 void neap__ls_append(neap__ls *ls, neap__ls_record *record) {
   pthread_mutex_lock(&ls->lock);
-  record->next = NULL;
-  *ls->queue_end = record;
-  ls->queue_end = &record->next;
+  bool last = !record->tombs || !ls->queue;
+  record->next = last ? NULL : ls->queue;
+  if (last)
+    *ls->queue_end = record;
+  else
+    ls->queue = record;
+  if (last) ls->queue_end = &record->next;
   pthread_mutex_unlock(&ls->lock);
 }
 

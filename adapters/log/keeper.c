@@ -234,11 +234,11 @@ static void make_next(neap__ls *ls) {
   uint64_t head = ls->queue ? neap__ls_record_bytes(ls->queue->bytes) : 0;
   uint64_t bytes = head + NEAP__LS_BLOCK + NEAP__LS_TOMB_RESERVE;
   if (bytes < ls->segment_bytes) bytes = ls->segment_bytes;
-  ls->need_segment = false;
   pthread_mutex_unlock(&ls->lock);
   int code = make_segment(ls, bytes, ls->number_next, &segment);
   pthread_mutex_lock(&ls->lock);
   ls->number_next += code == 0;
+  ls->need_segment = false; /* not earlier: who asks meanwhile would be given a second one */
   if (code == 0 && !neap__ls_segment_add(ls, segment)) {
     neap__ls_segment_free(segment);
     code = NEAP_ELIMIT;
@@ -381,4 +381,6 @@ void neap__ls_keeper_stop(neap__ls *ls) {
     pthread_mutex_lock(&ls->lock);
   }
   pthread_mutex_unlock(&ls->lock);
+  for (uint32_t slot = 0; slot < ls->slots_top; slot++) /* nobody else is left */
+    if (ls->segments[slot] && ls->segments[slot]->touched) neap__ls_segment_seal(ls, ls->segments[slot]);
 }

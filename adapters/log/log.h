@@ -156,6 +156,7 @@ typedef struct neap__ls_segment {
   neap__ls_tombs tombs;                             /* in this segment */
   struct neap__ls_record *unsynced, **unsynced_end; /* written, waiting for a sync */
   bool syncing, dirty;
+  bool touched;    /* an object was used since the footer was written */
   bool left_alone; /* could not be compacted: not tried again */
 } neap__ls_segment;
 
@@ -268,7 +269,7 @@ void neap__ls_segment_drop(neap__ls *ls, neap__ls_segment *segment);
 /* --- keeper.c -------------------------------------------------------------------------------------------------- */
 
 int neap__ls_keeper_start(neap__ls *ls);
-void neap__ls_keeper_stop(neap__ls *ls); /* seals what is open */
+void neap__ls_keeper_stop(neap__ls *ls); /* seals what is open, and anew what was used */
 void neap__ls_keeper_wake(neap__ls *ls); /* with the lock held */
 
 /* A buffer that O_DIRECT can fill: whole blocks. NULL: out of memory. */

@@ -249,6 +249,7 @@ static bool load_find(neap__ls *ls, loading *l) {
   entry->hot = 1;
   l->segment = ls->segments[entry->segment];
   l->segment->refs++;
+  l->segment->touched = true;
   l->block = entry->block;
   l->crc = entry->crc;
   ls->counters.loads++;

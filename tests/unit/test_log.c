@@ -206,6 +206,30 @@ static void a_listing_tells_each_object_once_with_bytes_and_last_use(void **stat
   assert_int_equal(op->entries_count, 3);
 }
 
+static int64_t used_of(rig *r, uint64_t n) {
+  test_op *op = test_op_new(r->host, NEAP_OP_LIST, 0);
+  test_op_run(&neap__ls_adapter, r->self, op);
+  for (uint32_t i = 0; i < op->entries_count; i++)
+    if (op->entries[i].entry.key.hash[0] == n) return op->entries[i].entry.used_unix_s;
+  return -1;
+}
+
+static void the_last_use_outlives_a_restart(void **state) {
+  rig *r = *state;
+  for (uint64_t n = 0; n < 60; n++) assert_int_equal(rig_store(r, n, RIG_BYTES, NULL), 0);
+  rig_reopen(r, "");
+  neap__ls *ls = r->self;
+  pthread_mutex_lock(&ls->lock);
+  for (uint32_t id = 1; id <= ls->index.top; id++) neap__ls_entry_at(&ls->index, id)->used_s = 1000 + id;
+  pthread_mutex_unlock(&ls->lock);
+  assert_int_equal(rig_load(r, 3, RIG_BYTES), 0);
+  int64_t before = used_of(r, 4), used = used_of(r, 3);
+  assert_true(before < 2000 && used > 1700000000);
+  rig_reopen(r, "");
+  assert_int_equal(used_of(r, 4), before);
+  assert_int_equal(used_of(r, 3), used);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
   const struct CMUnitTest tests[] = {
@@ -218,6 +242,7 @@ int main(void) {
       T(of_stores_of_one_key_at_once_exactly_one_is_counted),
       T(a_batch_gets_a_result_for_each_object),
       T(a_pool_that_refuses_fails_the_objects_and_ends_the_operation),
+      T(the_last_use_outlives_a_restart),
       T(a_listing_tells_each_object_once_with_bytes_and_last_use),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
