@@ -188,6 +188,8 @@ typedef struct neap__ls {
   uint32_t groups;                            /* writes under way */
   struct neap__ls_storing *pending;           /* stores under way, for those that store the same key */
   neap__ls_counters counters;
+  neap__ls_tomb moving; /* the record that the keeper writes anew; number 0: none */
+  void *moving_waiter;  /* the removal of that object, which ends when its copy is dead as well */
   bool closing, need_segment;
 
   pthread_t keeper;
@@ -212,6 +214,8 @@ void neap__ls_lookup(void *self, neap_op *op);
 void neap__ls_load(void *self, neap_op *op);
 void neap__ls_remove(void *self, neap_op *op);
 void neap__ls_list(void *self, neap_op *op);
+/* One of the things that a removal waits for has ended. */
+void neap__ls_remove_finish(void *arg, int code);
 
 /* --- append.c -------------------------------------------------------------------------------------------------- */
 
