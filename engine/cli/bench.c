@@ -150,7 +150,7 @@ static int measure(run *r) {
   neap_error err = {0};
   neap__bench_result result;
   r->options.lua_dir = r->dirs.lua;
-  r->options.plugin_dirs = r->plugin_path ? r->plugin_path : r->dirs.plugins;
+  r->options.plugin_dirs = r->dirs.plugins;
   r->options.timeout_ms = (uint64_t)(r->timeout_s * 1e3);
   r->live = isatty(STDERR_FILENO);
   if (getrandom(&r->options.run, sizeof(r->options.run), 0) < 0) r->options.run = neap__now_ns();
@@ -181,5 +181,9 @@ int neap__cmd_bench(int argc, char **argv) {
     return 0;
   }
   neap__dirs_find(&r.dirs);
+  if (neap__dirs_add_plugins(&r.dirs, r.plugin_path, &err) != 0) {
+    fprintf(stderr, "neap bench: %s\n", err.text);
+    return 2;
+  }
   return measure(&r);
 }

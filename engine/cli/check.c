@@ -201,7 +201,7 @@ static int check(run *r) {
   neap_error err = {0};
   uint64_t started_ns = neap__now_ns();
   r->options.lua_dir = r->dirs.lua;
-  r->options.plugin_dirs = r->plugin_path ? r->plugin_path : r->dirs.plugins;
+  r->options.plugin_dirs = r->dirs.plugins;
   r->options.timeout_ms = (uint64_t)(r->timeout_s * 1e3);
   r->live = !r->json && isatty(STDOUT_FILENO);
   r->colour = r->live && !getenv("NO_COLOR");
@@ -227,5 +227,9 @@ int neap__cmd_check(int argc, char **argv) {
   if (r.list && !r.help) list_checks();
   if (r.help || r.list) return 0;
   neap__dirs_find(&r.dirs);
+  if (neap__dirs_add_plugins(&r.dirs, r.plugin_path, &err) != 0) {
+    fprintf(stderr, "neap check: %s\n", err.text);
+    return 2;
+  }
   return check(&r);
 }

@@ -28,3 +28,5 @@ typedef struct neap__dirs {
 
 /* Fills in what exists; a folder that does not exist is left out. */
 void neap__dirs_find(neap__dirs *dirs);
+/* Puts colon-separated folders before those of plugins; NULL: none. NEAP_ELIMIT with err when they are too many. */
+int neap__dirs_add_plugins(neap__dirs *dirs, const char *folders, neap_error *err);

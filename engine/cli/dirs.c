@@ -79,3 +79,12 @@ void neap__dirs_find(neap__dirs *dirs) {
   const char *lua = getenv("NEAP_LUA_DIR");
   if (lua && *lua) snprintf(dirs->lua, sizeof(dirs->lua), "%s", lua);
 }
+
+int neap__dirs_add_plugins(neap__dirs *dirs, const char *folders, neap_error *err) {
+  char shipped[sizeof(dirs->plugins)];
+  if (!folders || !*folders) return 0;
+  memcpy(shipped, dirs->plugins, sizeof(shipped));
+  int n = snprintf(dirs->plugins, sizeof(dirs->plugins), "%s%s%s", folders, *shipped ? ":" : "", shipped);
+  if (n > 0 && (size_t)n < sizeof(dirs->plugins)) return 0;
+  return neap__fail(err, NEAP_ELIMIT, "--plugin-path is longer than %zu bytes", sizeof(dirs->plugins) - strlen(shipped));
+}

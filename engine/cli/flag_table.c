@@ -54,7 +54,7 @@ static const neap__flag table[] = {
     NUMBER("extra-logging-interval", ACTS, "10.0", 1, 86400, "seconds between those lines"),
 
     TEXT("plugin-path", ACTS, NULL, "DIR[:DIR...]",
-         "the only folders that adapters are loaded from; default: those that come with neap"),
+         "folders that adapters are loaded from, before those that come with neap"),
     SWITCH("watch", ACTS, "reload Lua adapters when their module is saved"),
     SWITCH("l1-keep", ACTS, "leave L1 in shared memory at exit, for the next start to take over"),
     INT("l1-slots-max", ACTS, "0", 0, 268435456, "most objects in L1; 0: by the size of L1"),

@@ -72,8 +72,9 @@ static char *show_config(void *ctx, uint32_t http_port) {
 }
 
 static int open_engine(program *p, neap_error *err) {
-  const char *plugins = neap__flags_text(p->flags, "plugin-path"), *id = neap__flags_text(p->flags, "instance-id");
+  const char *id = neap__flags_text(p->flags, "instance-id");
   int rc = neap__pool_name(neap__flags_text(p->flags, "shm-name"), p->pool_name, sizeof(p->pool_name), err);
+  if (rc == 0) rc = neap__dirs_add_plugins(&p->dirs, neap__flags_text(p->flags, "plugin-path"), err);
   if (rc != 0) return rc;
   if (id && *id)
     snprintf(p->instance_id, sizeof(p->instance_id), "%s", id);
@@ -82,7 +83,7 @@ static int open_engine(program *p, neap_error *err) {
   if (!p->pool_name[0])
     NEAP_LOG_WARN("--shm-name is empty: L1 is private to this process, and workers cannot register to map it");
   neap__engine_config config;
-  neap__engine_config_fill(p->flags, p->pool_name, p->dirs.lua, plugins ? plugins : p->dirs.plugins, &config);
+  neap__engine_config_fill(p->flags, p->pool_name, p->dirs.lua, p->dirs.plugins, &config);
   return neap__engine_open(&config, &p->engine, err);
 }
 
