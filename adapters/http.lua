@@ -8,6 +8,8 @@ local http = require 'neap.http'
 local neap = require 'neap'
 local listing = require 'http.listing'
 
+local UNDO_S = 5 -- seconds to take a store back that was cut short
+
 local M = {}
 
 M.HttpAdapterConfig = {
@@ -29,6 +31,7 @@ local function connect(self, params)
     return params[name] ~= '' and params[name] or nil
   end
   local last = self.client
+  self.storing = self.storing or {} -- texts of the keys that are being stored
   self.listing = params.listing
   self.client = http.client {
     base = params.base_url:gsub('/*$', '/', 1), user = given 'user', password = given 'password',
@@ -53,6 +56,21 @@ local function ask(self, method, key, request)
   return nil, full and 'ENOSPC' or refused and 'EACCES' or 'EIO', ('the server says %d'):format(status)
 end
 
+local function put(self, key, buffer)
+  local there, code, message = self:lookup(key)
+  if there or code then
+    return there and 0 or nil, code, message
+  end
+  self.storing[key.text] = 'sent'
+  local status, answer, why = ask(self, 'PUT', key, { body = buffer, headers = { ['If-None-Match'] = '*' } })
+  if status == 404 then
+    return nil, 'EIO', 'the server has no such directory'
+  elseif not status then
+    return nil, answer, why
+  end
+  return status == 412 and 0 or true
+end
+
 M.HttpAdapter = neap.adapter {
   concurrency = 16,
   retries = 2,
@@ -60,18 +78,21 @@ M.HttpAdapter = neap.adapter {
   open = connect,
   reconfigure = connect,
 
+  -- One store of a key at a time, so that the second finds what the first brought.
   store = function(self, key, buffer)
-    local there, code, message = self:lookup(key)
-    if there or code then
-      return there and 0 or nil, code, message
+    while self.storing[key.text] do
+      neap.sleep(0.001)
     end
-    local status, answer, why = ask(self, 'PUT', key, { body = buffer, headers = { ['If-None-Match'] = '*' } })
-    if status == 404 then
-      return nil, 'EIO', 'the server has no such directory'
-    elseif not status then
-      return nil, answer, why
+    self.storing[key.text] = 'begun'
+    local ok, result, code, message = pcall(put, self, key, buffer)
+    if self.storing[key.text] == 'sent' and (not ok or code) then -- who knows how far it came: nobody may find it
+      pcall(ask, self, 'DELETE', key, { cleanup = true, timeout = UNDO_S })
     end
-    return status == 412 and 0 or true
+    self.storing[key.text] = nil
+    if not ok then
+      error(result, 0)
+    end
+    return result, code, message
   end,
 
   lookup = function(self, key)

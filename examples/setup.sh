@@ -31,6 +31,7 @@ libssl-dev|pkg-config --exists openssl'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
+openssl|command -v openssl
 xz-utils|command -v xz
 curl|command -v curl
 nginx-light|command -v nginx

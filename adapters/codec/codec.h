@@ -9,7 +9,8 @@
  *   0  "neap"   4 codec   5 version (1)   6 flags   7 zero   8 length of the object   16 CRC-32C   20 key id   24 body
  *
  * integers little-endian. The CRC is over what identifies the object, the header with a CRC of zero, and the body, so
- * that an object of another key is as wrong as a flipped bit; `seal` leaves it zero, for its tag covers all that. */
+ * that an object of another key is as wrong as a flipped bit; `seal` has a mark of its key there, for its tag covers
+ * all that. */
 #pragma once
 #include <cjson/cJSON.h>
 #include <neap/adapter.h>
@@ -23,8 +24,8 @@ enum { NEAP_CODEC_CHECKSUM = 1, NEAP_CODEC_COMPRESS = 2, NEAP_CODEC_SEAL = 3 };
 /* What an envelope says of itself. */
 typedef struct neap__envelope {
   uint8_t codec, flags;
-  uint32_t key_id;
-  uint64_t bytes; /* of the object */
+  uint32_t check, key_id; /* check: what stands in the place of the CRC */
+  uint64_t bytes;         /* of the object */
 } neap__envelope;
 
 /* One codec. Its functions are called from many threads at once.

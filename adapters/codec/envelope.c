@@ -27,14 +27,18 @@ void neap__envelope_write(uint8_t *header, const neap__envelope *envelope) {
   header[6] = envelope->flags;
   header[7] = 0;
   put(header + 8, envelope->bytes, 8);
-  put(header + CRC_AT, 0, 4);
+  put(header + CRC_AT, envelope->check, 4);
   put(header + 20, envelope->key_id, 4);
 }
 
 int neap__envelope_read(const uint8_t *in, uint64_t in_bytes, uint8_t codec, uint64_t bytes, neap__envelope *out) {
   if (in_bytes < NEAP_ENVELOPE_HEADER || memcmp(in, magic, sizeof magic) != 0) return NEAP_ECORRUPT;
   if (in[4] != codec || in[5] != VERSION || in[7] != 0) return NEAP_ECORRUPT;
-  *out = (neap__envelope){.codec = in[4], .flags = in[6], .bytes = get(in + 8, 8), .key_id = (uint32_t)get(in + 20, 4)};
+  *out = (neap__envelope){.codec = in[4],
+                          .flags = in[6],
+                          .check = (uint32_t)get(in + CRC_AT, 4),
+                          .key_id = (uint32_t)get(in + 20, 4),
+                          .bytes = get(in + 8, 8)};
   return out->bytes == bytes && !(out->flags & ~NEAP_ENVELOPE_RAW) ? 0 : NEAP_ECORRUPT;
 }
 

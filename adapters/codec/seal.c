@@ -31,7 +31,7 @@
 
 typedef struct sealer {
   uint32_t count;
-  uint32_t ids[KEYS_MAX];
+  uint32_t ids[KEYS_MAX], marks[KEYS_MAX];
   uint8_t keys[KEYS_MAX][KEY_BYTES];
 } sealer;
 
@@ -46,6 +46,19 @@ static int digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Tells keys of one number apart: the start of a block of zeroes encrypted by the key (a key check value). */
+static bool mark_of(const uint8_t *key, uint32_t *mark) {
+  static const uint8_t zeroes[16];
+  uint8_t block[32];
+  int n;
+  EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+  bool ok = ctx && EVP_EncryptInit_ex(ctx, EVP_aes_256_ecb(), NULL, key, NULL) == 1 &&
+            EVP_EncryptUpdate(ctx, block, &n, zeroes, (int)sizeof zeroes) == 1 && n == (int)sizeof zeroes;
+  EVP_CIPHER_CTX_free(ctx);
+  if (ok) *mark = (uint32_t)block[0] | (uint32_t)block[1] << 8 | (uint32_t)block[2] << 16 | (uint32_t)block[3] << 24;
+  return ok;
 }
 
 /* "ID HEX"; false if it is anything else. */
@@ -64,7 +77,9 @@ static bool read_key(sealer *s, char *line) {
     s->keys[s->count][i] = (uint8_t)(high << 4 | low);
   }
   if (hex[2 * KEY_BYTES + strspn(hex + 2 * KEY_BYTES, " \t\r")]) return false;
-  s->ids[s->count++] = (uint32_t)id;
+  s->ids[s->count] = (uint32_t)id;
+  if (!mark_of(s->keys[s->count], &s->marks[s->count])) return false;
+  s->count++;
   return true;
 }
 
@@ -154,7 +169,7 @@ static EVP_CIPHER_CTX *begin(const uint8_t *key, const uint8_t *header, const ne
 
 static int64_t encode(void *self, const neap_object_key *key, const void *data, uint64_t bytes, uint8_t *out) {
   const sealer *s = self;
-  neap__envelope envelope = {.codec = NEAP_CODEC_SEAL, .bytes = bytes, .key_id = s->ids[0]};
+  neap__envelope envelope = {.codec = NEAP_CODEC_SEAL, .bytes = bytes, .check = s->marks[0], .key_id = s->ids[0]};
   uint8_t *body = out + NEAP_ENVELOPE_HEADER + NONCE_BYTES;
   int n;
   neap__envelope_write(out, &envelope);
@@ -166,9 +181,9 @@ static int64_t encode(void *self, const neap_object_key *key, const void *data, 
   return ok ? (int64_t)(bytes + OVERHEAD) : NEAP_EIO;
 }
 
-static const uint8_t *key_of(const sealer *s, uint32_t id) {
+static const uint8_t *key_of(const sealer *s, const neap__envelope *envelope) {
   for (uint32_t i = 0; i < s->count; i++)
-    if (s->ids[i] == id) return s->keys[i];
+    if (s->ids[i] == envelope->key_id && s->marks[i] == envelope->check) return s->keys[i];
   return NULL;
 }
 
@@ -180,7 +195,7 @@ static int decode(void *self, const neap_object_key *key, const uint8_t *in, uin
       envelope.flags) {
     return NEAP_ECORRUPT;
   }
-  const uint8_t *cipher_key = key_of(self, envelope.key_id), *body = in + NEAP_ENVELOPE_HEADER + NONCE_BYTES;
+  const uint8_t *cipher_key = key_of(self, &envelope), *body = in + NEAP_ENVELOPE_HEADER + NONCE_BYTES;
   if (!cipher_key) return NEAP_EPERM; /* not ECORRUPT: what cannot be opened now is not to be thrown away */
   uint8_t tag[TAG_BYTES], none[TAG_BYTES];
   memcpy(tag, body + bytes, sizeof tag);

@@ -19,7 +19,7 @@
 
 #define GROUP_BYTES_MAX (UINT64_C(8) << 20)
 #define GROUP_RECORDS_MAX 64u
-#define GROUPS_DIRECT 8u   /* writes under way at once */
+#define GROUPS_DIRECT 16u  /* writes under way at once */
 #define GROUPS_BUFFERED 2u /* the kernel does one at a time per file: one copies while the next one is made */
 
 typedef struct group {
@@ -322,11 +322,16 @@ void neap__ls_fail_queue(neap__ls *ls, int code) {
   finish_all(ls, failed, code);
 }
 
+/* Tombstones go first: they are small, and have room where the head of the queue has none. */
 void neap__ls_append(neap__ls *ls, neap__ls_record *record) {
   pthread_mutex_lock(&ls->lock);
-  record->next = NULL;
-  *ls->queue_end = record;
-  ls->queue_end = &record->next;
+  bool last = !record->tombs || !ls->queue;
+  record->next = last ? NULL : ls->queue;
+  if (last)
+    *ls->queue_end = record;
+  else
+    ls->queue = record;
+  if (last) ls->queue_end = &record->next;
   pthread_mutex_unlock(&ls->lock);
 }
 

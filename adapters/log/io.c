@@ -3,6 +3,9 @@
  * io.c - requests to files that do not block who asks: through io_uring where the kernel lets us, else on the engine's
  * worker threads.
  *
+ * Through the ring go reads only: a write into allocated but unwritten space may wait, so the kernel would hand it to
+ * threads of its own, one at a time per file before Linux 6.6. Ours do it sooner; the ring is there when they are busy.
+ *
  * With threads, requests wait in one queue; a worker is asked for while fewer than DRAINERS_MAX of them empty it. A
  * callback may submit again: it runs on a worker that looks at the queue once more, so that cannot be refused. */
 #include <errno.h>
@@ -84,7 +87,12 @@ static void drain(void *arg) {
   pthread_mutex_unlock(&io->lock);
 }
 
-static void refuse(neap__ls_req *chain) {
+/* No worker is to be had. */
+static void refuse(neap__ls_io *io, neap__ls_req *chain) {
+  if (io->ring && chain) {
+    neap__ls_uring_submit(io->ring, chain);
+    return;
+  }
   for (neap__ls_req *next; chain; chain = next) {
     next = chain->next;
     chain->done(chain, EAGAIN);
@@ -114,15 +122,21 @@ static void submit_to_workers(neap__ls_io *io, neap__ls_req *chain) {
     break;
   }
   pthread_mutex_unlock(&io->lock);
-  refuse(refused);
+  refuse(io, refused);
 }
 
 void neap__ls_io_submit(neap__ls_io *io, neap__ls_req *chain) {
-  if (!chain) return;
-  if (io->ring)
-    neap__ls_uring_submit(io->ring, chain);
-  else
-    submit_to_workers(io, chain);
+  neap__ls_req *reads = NULL, **reads_end = &reads, *others = NULL, **others_end = &others;
+  for (neap__ls_req *req = chain, *next; req; req = next) {
+    next = req->next;
+    req->next = NULL;
+    bool ring = io->ring && req->kind == NEAP__LS_READ;
+    neap__ls_req ***end = ring ? &reads_end : &others_end;
+    **end = req;
+    *end = &req->next;
+  }
+  if (reads) neap__ls_uring_submit(io->ring, reads);
+  if (others) submit_to_workers(io, others);
 }
 
 bool neap__ls_io_is_uring(const neap__ls_io *io) { return io->ring != NULL; }

@@ -85,6 +85,30 @@ static int read_payload(neap__ls_segment *segment, uint32_t block, uint8_t *data
   return 0;
 }
 
+/* Writes the record, and buries it again where the object was removed meanwhile. */
+static int move_record(neap__ls *ls, moving *m) {
+  sem_init(&m->ended, 0, 0);
+  pthread_mutex_lock(&ls->lock);
+  ls->moving = m->from;
+  pthread_mutex_unlock(&ls->lock);
+  neap__ls_append(ls, &m->record);
+  neap__ls_pump(ls);
+  while (sem_wait(&m->ended) != 0) continue;
+  sem_destroy(&m->ended);
+  pthread_mutex_lock(&ls->lock);
+  void *waiter = ls->moving_waiter;
+  ls->moving = (neap__ls_tomb){0};
+  ls->moving_waiter = NULL;
+  neap__ls_tomb copy = {0};
+  if (m->stale) copy = (neap__ls_tomb){m->record.segment->number, m->record.block};
+  pthread_mutex_unlock(&ls->lock);
+  if (copy.number)
+    neap__ls_append_tombs(ls, &copy, 1, true, waiter ? neap__ls_remove_finish : NULL, waiter);
+  else if (waiter)
+    neap__ls_remove_finish(waiter, 0); /* it was not written */
+  return m->code;
+}
+
 /* Writes one object anew. `copy` is its entry as it was; its space has a reference of ours. */
 static int move_payload(neap__ls *ls, neap__ls_segment *segment, uint32_t id, const neap__ls_entry *copy,
                         const neap_object_key *key) {
@@ -97,15 +121,8 @@ static int move_payload(neap__ls *ls, neap__ls_segment *segment, uint32_t id, co
   if (code == 0) {
     m.record.finish = moved;
     m.record.no_wait = true;
-    sem_init(&m.ended, 0, 0);
-    neap__ls_append(ls, &m.record);
-    neap__ls_pump(ls);
-    while (sem_wait(&m.ended) != 0) continue;
-    sem_destroy(&m.ended);
+    code = move_record(ls, &m);
     neap__ls_record_free(&m.record);
-    code = m.code;
-    neap__ls_tomb dead = {m.record.segment ? m.record.segment->number : 0, m.record.block};
-    if (code == 0 && m.stale) neap__ls_append_tombs(ls, &dead, 1, true, NULL, NULL);
   }
   free(data);
   return code;
@@ -234,11 +251,11 @@ static void make_next(neap__ls *ls) {
   uint64_t head = ls->queue ? neap__ls_record_bytes(ls->queue->bytes) : 0;
   uint64_t bytes = head + NEAP__LS_BLOCK + NEAP__LS_TOMB_RESERVE;
   if (bytes < ls->segment_bytes) bytes = ls->segment_bytes;
-  ls->need_segment = false;
   pthread_mutex_unlock(&ls->lock);
   int code = make_segment(ls, bytes, ls->number_next, &segment);
   pthread_mutex_lock(&ls->lock);
   ls->number_next += code == 0;
+  ls->need_segment = false; /* not earlier: who asks meanwhile would be given a second one */
   if (code == 0 && !neap__ls_segment_add(ls, segment)) {
     neap__ls_segment_free(segment);
     code = NEAP_ELIMIT;
@@ -381,4 +398,6 @@ void neap__ls_keeper_stop(neap__ls *ls) {
     pthread_mutex_lock(&ls->lock);
   }
   pthread_mutex_unlock(&ls->lock);
+  for (uint32_t slot = 0; slot < ls->slots_top; slot++) /* nobody else is left */
+    if (ls->segments[slot] && ls->segments[slot]->touched) neap__ls_segment_seal(ls, ls->segments[slot]);
 }

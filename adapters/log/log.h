@@ -156,6 +156,7 @@ typedef struct neap__ls_segment {
   neap__ls_tombs tombs;                             /* in this segment */
   struct neap__ls_record *unsynced, **unsynced_end; /* written, waiting for a sync */
   bool syncing, dirty;
+  bool touched;    /* an object was used since the footer was written */
   bool left_alone; /* could not be compacted: not tried again */
 } neap__ls_segment;
 
@@ -187,6 +188,8 @@ typedef struct neap__ls {
   uint32_t groups;                            /* writes under way */
   struct neap__ls_storing *pending;           /* stores under way, for those that store the same key */
   neap__ls_counters counters;
+  neap__ls_tomb moving; /* the record that the keeper writes anew; number 0: none */
+  void *moving_waiter;  /* the removal of that object, which ends when its copy is dead as well */
   bool closing, need_segment;
 
   pthread_t keeper;
@@ -211,6 +214,8 @@ void neap__ls_lookup(void *self, neap_op *op);
 void neap__ls_load(void *self, neap_op *op);
 void neap__ls_remove(void *self, neap_op *op);
 void neap__ls_list(void *self, neap_op *op);
+/* One of the things that a removal waits for has ended. */
+void neap__ls_remove_finish(void *arg, int code);
 
 /* --- append.c -------------------------------------------------------------------------------------------------- */
 
@@ -268,7 +273,7 @@ void neap__ls_segment_drop(neap__ls *ls, neap__ls_segment *segment);
 /* --- keeper.c -------------------------------------------------------------------------------------------------- */
 
 int neap__ls_keeper_start(neap__ls *ls);
-void neap__ls_keeper_stop(neap__ls *ls); /* seals what is open */
+void neap__ls_keeper_stop(neap__ls *ls); /* seals what is open, and anew what was used */
 void neap__ls_keeper_wake(neap__ls *ls); /* with the lock held */
 
 /* A buffer that O_DIRECT can fill: whole blocks. NULL: out of memory. */

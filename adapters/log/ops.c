@@ -249,6 +249,7 @@ static bool load_find(neap__ls *ls, loading *l) {
   entry->hot = 1;
   l->segment = ls->segments[entry->segment];
   l->segment->refs++;
+  l->segment->touched = true;
   l->block = entry->block;
   l->crc = entry->crc;
   ls->counters.loads++;
@@ -327,11 +328,23 @@ void neap__ls_lookup(void *self, neap_op *op) {
 }
 
 /* A removal that could not be written would come back with the next start: the caller is told. */
-static void remove_finish(void *arg, int code) {
+void neap__ls_remove_finish(void *arg, int code) {
   job *j = arg;
+  pthread_mutex_lock(&j->ls->lock);
   for (uint32_t i = 0; code && i < j->op->count; i++)
     if (j->op->objects[i].result == 0) j->op->objects[i].result = code;
+  pthread_mutex_unlock(&j->ls->lock);
   job_put(j);
+}
+
+/* Takes an object away; one that is being written anew is gone when its copy is, too. Lock held. */
+static neap__ls_tomb take_away(neap__ls *ls, job *j, uint32_t id) {
+  neap__ls_tomb tomb = neap__ls_forget(ls, id);
+  if (tomb.number == ls->moving.number && tomb.block == ls->moving.block) {
+    atomic_fetch_add(&j->holders, 1);
+    ls->moving_waiter = j;
+  }
+  return tomb;
 }
 
 void neap__ls_remove(void *self, neap_op *op) {
@@ -349,12 +362,12 @@ void neap__ls_remove(void *self, neap_op *op) {
     uint32_t id = neap__ls_index_find(&ls->index, &op->objects[i].key);
     bool there = id && neap__ls_entry_at(&ls->index, id)->state == NEAP__LS_LIVE;
     op->objects[i].result = there ? 0 : NEAP_ENOENT;
-    if (there) tombs[count++] = neap__ls_forget(ls, id);
+    if (there) tombs[count++] = take_away(ls, j, id);
   }
   ls->counters.removes += count;
   pthread_mutex_unlock(&ls->lock);
   if (count)
-    neap__ls_append_tombs(ls, tombs, count, false, remove_finish, j);
+    neap__ls_append_tombs(ls, tombs, count, false, neap__ls_remove_finish, j);
   else
     job_put(j);
   free(tombs);

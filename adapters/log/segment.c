@@ -158,11 +158,13 @@ static int write_all(int fd, const uint8_t *data, uint64_t bytes, uint64_t offse
   return 0;
 }
 
-/* The footer says that records are whole, so they are on the disk before it is. A footer that could not be written is
+/* The footer says that records are whole, so they are on the disk before it is. Sealing a sealed segment again brings
+ * the times of last use in its footer up to date. A footer that could not be written is
  * no loss: the next open reads the records themselves. */
 int neap__ls_segment_seal(neap__ls *ls, neap__ls_segment *segment) {
   uint64_t bytes = 0;
-  int rc = fdatasync(segment->fd) != 0 ? errno : 0;
+  bool again = segment->state == NEAP__LS_SEALED; /* its records are on the disk */
+  int rc = !again && fdatasync(segment->fd) != 0 ? errno : 0;
   uint8_t *footer = NULL;
   if (rc == 0) {
     pthread_mutex_lock(&ls->lock);
@@ -173,7 +175,7 @@ int neap__ls_segment_seal(neap__ls *ls, neap__ls_segment *segment) {
   }
   if (rc == 0) rc = ftruncate(segment->fd, (off_t)segment->end) != 0 ? errno : 0;
   if (rc == 0) rc = write_all(segment->fd, footer, bytes, segment->end);
-  if (rc == 0 && fdatasync(segment->fd) != 0) rc = errno;
+  if (rc == 0 && !again && fdatasync(segment->fd) != 0) rc = errno;
   free(footer);
   pthread_mutex_lock(&ls->lock);
   if (rc == 0) {
@@ -182,6 +184,7 @@ int neap__ls_segment_seal(neap__ls *ls, neap__ls_segment *segment) {
     ls->disk_bytes += segment->file_bytes;
   }
   segment->state = NEAP__LS_SEALED;
+  segment->touched = false;
   pthread_mutex_unlock(&ls->lock);
   return rc ? neap__ls_failed(ls, "cannot seal a segment in", ls->base_path, rc) : 0;
 }

@@ -11,12 +11,13 @@ local core = require 'neap.core'
 
 ---@class neap.OpenOptions
 ---@field permissions? integer of a file that is made; 420 (octal 644) if missing
----@field direct? boolean O_DIRECT: past the page cache. 'EINVAL' where the file system cannot, and from reads and writes
---- whose offset, length or memory is not aligned (buffers of neap.buffer are, from 4,096 bytes on)
+---@field direct? boolean O_DIRECT: past the page cache. 'EINVAL' where the file system cannot, and from reads and
+--- writes whose offset, length or memory is not aligned (buffers of neap.buffer are, from 4,096 bytes on)
 ---@field synced? boolean O_DSYNC: a write ends when it is on the disk
 
 ---@class neap.file
----@field open fun(path: string, mode?: neap.OpenMode, options?: integer|neap.OpenOptions): neap.File?, string?, string?
+---@field open fun(path: string, mode?: neap.OpenMode, options?: neap.OpenOptions|integer): neap.File?, string?,
+--- string? an integer: permissions
 ---@field rename fun(from: string, to: string): true?, string?, string?
 ---@field link fun(from: string, to: string): true?, string?, string? a second name; 'EEXIST' if there is one
 ---@field unlink fun(path: string): true?, string?, string?

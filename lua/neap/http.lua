@@ -32,6 +32,7 @@ local core = require 'neap.core'
 ---@field body? string|neap.Buffer|{ [1]: neap.Buffer, [2]: integer?, [3]: integer? } buffer, offset, length
 ---@field into? neap.Buffer|{ [1]: neap.Buffer, [2]: integer?, [3]: integer? } for the body of a 2xx response
 ---@field timeout? number seconds
+---@field cleanup? boolean is made, and its response told, even after the operation was canceled
 
 ---@class neap.HttpResponse
 ---@field status integer
@@ -53,6 +54,7 @@ local options = {
 }
 local fields = {
   method = 'string', path = 'string', headers = 'table', timeout = 'number', body = 'any', into = 'any',
+  cleanup = 'boolean',
 }
 local tls_fields = { ca = 'string', cert = 'string', key = 'string', verify = 'boolean' }
 
@@ -134,8 +136,10 @@ function Client:request(given)
     headers = { unpack(self.headers) }
     add_headers(headers, given.headers)
   end
-  local body, offset, length = part(given.body)
-  return request(self.handle, method, url, headers, timeout * 1000, body, offset, length, part(given.into))
+  local body, body_offset, body_length = part(given.body)
+  local into, into_offset, into_length = part(given.into)
+  return request(self.handle, method, url, headers, timeout * 1000, body, body_offset, body_length, into, into_offset,
+    into_length, given.cleanup)
 end
 
 --- Closes the connections when the last request is through.

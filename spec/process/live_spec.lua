@@ -7,47 +7,7 @@ local server = require 'spec.support.server'
 local CYCLES = os.getenv 'NEAP_SLOW' == '1' and 200 or 50
 local LOADERS = 2
 
--- A store in files. VERSION and BROKEN are replaced.
-local MODULE = [[
-local neap = require 'neap'
-local M = {}
-M.FilesConfig = {
-  dir = { type = 'string', required = true },
-  pause = { type = 'number', min = 0, default = 0, live = true },
-}
-M.Files = neap.adapter {
-  open = function(self, params)
-    self.dir, self.pause = params.dir, params.pause
-    BROKEN
-  end,
-  reconfigure = function(self, params) self.pause = params.pause end,
-  store = function(self, key, buffer)
-    local path = self.dir .. '/' .. key.file
-    if neap.file.stat(path) then return 0 end
-    local temporary = ('%s.%p'):format(path, buffer)
-    local f, code, message = neap.file.open(temporary, 'w')
-    if not f then return nil, code, message end
-    f:pwrite(buffer, 0)
-    f:close()
-    neap.file.rename(temporary, path)
-    return buffer:size()
-  end,
-  lookup = function(self, key)
-    if self.pause > 0 then neap.sleep(self.pause) end
-    local stat = neap.file.stat(self.dir .. '/' .. key.file)
-    return stat and stat.size or false
-  end,
-  load = function(self, key, buffer)
-    local f = neap.file.open(self.dir .. '/' .. key.file)
-    if not f then return false end
-    local bytes = f:pread(buffer, 0)
-    f:close()
-    return bytes == buffer:size()
-  end,
-  status = function(self) return { code = VERSION, pause = self.pause } end,
-}
-return M
-]]
+local MODULE = server.read 'spec/support/files_adapter.lua'
 
 describe('a running server', function()
   local directory, running, loaders
@@ -67,7 +27,7 @@ describe('a running server', function()
 
   -- As editors do: a new file in the place of the old one.
   local function write_module(version, broken)
-    local text = MODULE:gsub('VERSION', version):gsub('BROKEN', broken or '')
+    local text = MODULE:gsub('VERSION = 0', 'VERSION = ' .. version):gsub('%-%- BROKEN', broken or '')
     local path = directory .. '/plugins/files.lua'
     local file = assert(io.open(path .. '~', 'w'))
     file:write(text)
@@ -172,7 +132,7 @@ describe('a running server', function()
       write_module(i, 'x = = 1')
       status, answer = http('POST', '/adapters/files/reload')
       assert.equal(400, status)
-      assert.matches('files.lua:10: ', answer)
+      assert.matches('files.lua:18: ', answer)
       assert.truthy(runs_code(i - 1))
       write_module(i)
       ask('POST', '/adapters/files/reload')
@@ -322,10 +282,10 @@ describe('a running server', function()
     assert.truthy(runs_code(2))
     write_module(3, 'x = = 1')
     assert.truthy(log_has "adapter 'files' goes on with its old code: ")
-    assert.matches('goes on with its old code: [^\n]*files.lua:10: ', running:output())
+    assert.matches('goes on with its old code: [^\n]*files.lua:18: ', running:output())
     assert.truthy(runs_code(2))
     local file = assert(io.open(directory .. '/plugins/files.lua', 'w')) -- in place
-    file:write((MODULE:gsub('VERSION', 4):gsub('BROKEN', '')))
+    file:write((MODULE:gsub('VERSION = 0', 'VERSION = 4')))
     file:close()
     assert.truthy(runs_code(4))
     -- An adapter that comes later is watched as well.

@@ -4,26 +4,18 @@
 
 local driver = require 'spec.support.adapter_driver'
 local hook = require 'spec.support.hook'
-local process = require 'spec.support.process'
+local odd = require 'spec.support.odd_server'
 
 describe('neap.http', function()
-  local dir, remove, server, port, socket
+  local server, port
 
   setup(function()
-    local _
-    dir, _, remove = driver.directory()
-    socket = dir .. '/socket'
-    server, port = process.start(('python3 %s/spec/support/odd_server.py %s/port %s'):format(driver.root, dir, socket),
-      function()
-        return process.read(dir .. '/port')
-      end)
+    server = odd.start()
+    port = server.port
   end)
 
   teardown(function()
-    server:close()
-    os.remove(dir .. '/port')
-    os.remove(socket)
-    remove()
+    server:discard()
   end)
 
   local HEAD = [[
@@ -153,7 +145,7 @@ describe('neap.http', function()
     it('over a unix socket', function()
       assert.equals('[200,2]', run(([[
         local r = make { base = 'http://any/', unix = %q }:request { path = 'ok/2' }
-        report = { r.status, r.bytes }]]):format(socket)))
+        report = { r.status, r.bytes }]]):format(server.socket)))
     end)
   end)
 
@@ -238,7 +230,7 @@ describe('neap.http', function()
       assert.matches('ECONNREFUSED', run [[
         report = told(make { base = 'http://127.0.0.1:1/' }:request { timeout = 5 })]])
       assert.matches('ECONNREFUSED', run(([[
-        report = told(make { base = 'http://x/', unix = %q }:request {})]]):format(dir .. '/none')))
+        report = told(make { base = 'http://x/', unix = %q }:request {})]]):format(server.socket .. '-none')))
     end)
 
     it('when the URL is none', function()

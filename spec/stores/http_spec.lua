@@ -2,7 +2,9 @@
 --
 -- The http store and a real nginx. What servers can do wrong: spec/script/http_spec.lua.
 
+local check = require 'spec.support.check'
 local driver = require 'spec.support.adapter_driver'
+local odd = require 'spec.support.odd_server'
 local nginx = require 'spec.support.nginx'
 local process = require 'spec.support.process'
 
@@ -168,6 +170,63 @@ describe('the http store', function()
       assert.equals('NEAP_OK', op:result(n))
     end
     assert.equals(30, #adapter:list())
+  end)
+
+  describe('and a server that misbehaves', function()
+    local wrong
+
+    setup(function()
+      wrong = odd.start()
+    end)
+
+    teardown(function()
+      wrong:discard()
+    end)
+
+    local function open_wrong(path, timeout)
+      local message
+      adapter, message = driver.open_config(('{"type": "http", "base_url": "http://127.0.0.1:%s/%s", "timeout": %g}')
+        :format(wrong.port, path, timeout), PLUGINS)
+      assert(adapter, message)
+    end
+
+    it('takes a store back that was sent and canceled, overdue or never answered', function()
+      for timeout, result in pairs { [30] = 'NEAP_ECANCELED', [31] = 'NEAP_ETIMEDOUT', [0.2] = 'NEAP_ETIMEDOUT' } do
+        open_wrong('unsaid', timeout)
+        local op = adapter:submit('store', { { key = driver.key(1), data = 'data' } }, timeout == 31 and 100 or nil)
+        if result == 'NEAP_ECANCELED' then
+          driver.eventually(function()
+            return adapter:lookup(driver.key(1)) == 'NEAP_OK'
+          end)
+          op:cancel()
+        end
+        assert.equals(result, op:wait():result())
+        assert.equals('NEAP_ENOENT', (adapter:lookup(driver.key(1))))
+        adapter:close()
+        adapter = nil
+      end
+    end)
+
+    -- Each path answers any method in one wrong way.
+    for path, result in pairs {
+      cut = 'NEAP_EIO', ['chunk-cut'] = 'NEAP_EIO', none = 'NEAP_EIO', garbage = 'NEAP_EIO', headers = 'NEAP_EIO',
+      ['bad-length'] = 'NEAP_EIO', stall = 'NEAP_ETIMEDOUT', silent = 'NEAP_ETIMEDOUT', circle = 'NEAP_EIO',
+      endless = 'NEAP_ECORRUPT',
+    } do
+      it(('fails a load when it answers with %s, and goes on'):format(path), function()
+        open_wrong(path, 0.3)
+        assert.equals(result, (adapter:load(driver.key(1), 1000)))
+        adapter:store(driver.key(1), 'data') -- ends in its own way: some paths answer HEAD well
+        assert.not_equals('NEAP_OK', (adapter:load(driver.key(1), 1000)))
+      end)
+    end
+  end)
+
+  it('passes the conformance kit', function()
+    local status, checks = check.check { 'http', '--plugin-path', PLUGINS, '--params',
+      ('{"base_url": "http://nginx/kv/", "unix_socket": "%s", "listing": "nginx"}'):format(server.socket) }
+    assert.equals('', check.failures(checks))
+    assert.equals(0, status)
   end)
 
   it('is refused with a base_url that is none', function()

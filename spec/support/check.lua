@@ -54,6 +54,25 @@ function M.check(words)
   return status, checks
 end
 
+--- Sets a shipped store up (spec/support/shipped.lua), checks it, and raises if a check failed or was skipped without
+--- a reason.
+---@param store spec.Shipped
+function M.passes(store)
+  local directory, remove = M.directory()
+  local params, stop = store.setup(directory)
+  local ran, status, checks = pcall(M.check, { store.what, '--params', params })
+  if stop then
+    stop()
+  end
+  remove()
+  assert(ran, status)
+  assert(M.failures(checks) == '', M.failures(checks))
+  assert(status == 0, status)
+  for name, check in pairs(checks) do
+    assert(check.result ~= 'skipped' or check.reason ~= '', name)
+  end
+end
+
 --- The failed checks in words, for messages.
 function M.failures(checks)
   local lines = {}

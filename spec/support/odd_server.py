@@ -9,6 +9,7 @@ import sys
 import threading
 
 accepted = 0
+unsaid = {}
 lock = threading.Lock()
 
 
@@ -48,6 +49,13 @@ def answer(conn, method, words, head, body):
     elif what == 'chunked':
         conn.sendall(b'HTTP/1.1 200 Odd\r\nTransfer-Encoding: chunked\r\n\r\n')
         conn.sendall(b'5\r\n' + pattern(5) + b'\r\n0\r\n\r\n')
+    elif what == 'unsaid':  # keeps what is PUT, and never says so
+        if method == 'PUT':
+            unsaid[rest[0]] = body
+            wait_for_close(conn)
+            return False
+        there = unsaid.pop(rest[0], None) if method == 'DELETE' else unsaid.get(rest[0])
+        conn.sendall(reply(404 if there is None else 200))
     elif what == 'once':  # kept alive, the client thinks
         conn.sendall(reply(200, body))
         return False

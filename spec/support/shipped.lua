@@ -51,6 +51,7 @@ end
 ---@field setup fun(directory: string): string, (fun())?
 ---@field name? string if `what` does not tell
 ---@field missing? string why it cannot be checked here
+---@field composed? boolean made of other stores
 
 ---@type spec.Shipped[]
 local shipped = {
@@ -59,13 +60,13 @@ local shipped = {
   { what = 'fs', name = 'fs with checksums', setup = files '{"base_path": "%s", "checksum": "crc32"}' },
   { what = (os.getenv 'NEAP_BUILD' or 'build') .. '/lib/neap/adapters/memory.so', name = 'the memory plugin',
     setup = fixed(MEMORY) },
-  { what = 'mirror', setup = over '{"stores": [FS1, FS2], "quorum": 2}' },
-  { what = 'tier', setup = over '{"stores": [FS1, FS2], "promote": true, "write": "all"}' },
-  { what = 'shard', setup = over '{"stores": [FS1, FS2, FS3]}' },
-  { what = 'fault', setup = over '{"inner": FS1}' },
-  { what = 'checksum', setup = over '{"inner": FS1}' },
-  { what = 'compress', setup = over '{"inner": FS1}' },
-  { what = 'seal', setup = with_keys '{"key_file": "%s/keys", "inner": FS1}' },
+  { what = 'mirror', composed = true, setup = over '{"stores": [FS1, FS2], "quorum": 2}' },
+  { what = 'tier', composed = true, setup = over '{"stores": [FS1, FS2], "promote": true, "write": "all"}' },
+  { what = 'shard', composed = true, setup = over '{"stores": [FS1, FS2, FS3]}' },
+  { what = 'fault', composed = true, setup = over '{"inner": FS1}' },
+  { what = 'checksum', composed = true, setup = over '{"inner": FS1}' },
+  { what = 'compress', composed = true, setup = over '{"inner": FS1}' },
+  { what = 'seal', composed = true, setup = with_keys '{"key_file": "%s/keys", "inner": FS1}' },
   { what = kit.root .. '/examples/lmc_external_l2_adapter/init.lua', name = 'the LMCache example',
     setup = fixed(MEMORY) },
   { what = 'log', setup = files '{"base_path": "%s", "segment_mb": 8}' },

@@ -5,7 +5,8 @@
  *   bench_log DIR [MIB] [ROUNDS] [DEPTH]     stores and loads MIB MiB of objects of 64 KiB, 1 MiB and 4 MiB
  *   bench_log DIR reopen COUNT               time to open a store of COUNT objects, after close and after kill -9
  *
- * raw is one preallocated file written and read in order with O_DIRECT at the same depth. Each round runs every
+ * raw is one preallocated file written and read in order with O_DIRECT. DEPTH threads (16) each have one object under
+ * way, in all of them. Each round runs every
  * candidate once, so that a disk which changes its mind does so for all; medians and the spread (least, most) are told.
  * A store phase ends when its bytes are on the disk (fdatasync or the store's own sync); what was written is dropped
  * from the page cache before it is read. Peers are built where their headers are found. */
@@ -118,22 +119,21 @@ static void raw(double *store_s, double *load_s) {
 
 /* --- log ------------------------------------------------------------------------------------------------------- */
 
-static void drive(void *self, neap_op_kind kind, test_host *host) {
-  test_op *ops[DEPTH_MAX] = {0};
-  for (uint32_t i = 0; i < count + depth; i++) {
-    uint32_t lane = i % depth;
-    if (ops[lane]) {
-      test_op_wait(ops[lane]);
-      if (ops[lane]->objects[0].result != 0) die(neap_err_name(ops[lane]->objects[0].result));
-    }
-    ops[lane] = NULL;
-    if (i >= count) continue;
-    ops[lane] = test_op_new(host, kind, 1);
-    ops[lane]->objects[0] =
-        (neap_object){.key = key_of(i), .data = buffers + lane * object_bytes, .bytes = object_bytes};
-    test_op_submit(&neap__ls_adapter, self, ops[lane]);
-  }
+typedef struct log_run {
+  void *self;
+  test_host *host;
+  neap_op_kind kind;
+} log_run;
+
+static bool log_one(void *of, uint32_t i, uint8_t *buffer) {
+  log_run *run = of;
+  test_op *op = test_op_new(run->host, run->kind, 1);
+  op->objects[0] = (neap_object){.key = key_of(i), .data = buffer, .bytes = object_bytes, .result = NEAP_EIO};
+  test_op_run(&neap__ls_adapter, run->self, op);
+  return op->objects[0].result == 0;
 }
+
+static void drive(void *self, neap_op_kind kind, test_host *host) { crew_run(log_one, &(log_run){self, host, kind}); }
 
 static void *log_open(test_host *host, const char *more) {
   char params[800];

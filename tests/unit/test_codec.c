@@ -294,7 +294,7 @@ static void test_every_flipped_bit_is_noticed(void **state) {
   assert_int_equal(store(&r, 1, data, sizeof data), 0);
   kept *k = stored_as(1);
   for (uint64_t bit = 0; bit < 8 * k->bytes; bit++) {
-    bool names_key = strcmp(codec, "seal") == 0 && bit / 8 >= 20 && bit / 8 < HEADER;
+    bool names_key = strcmp(codec, "seal") == 0 && bit / 8 >= 16 && bit / 8 < HEADER;
     k->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     assert_int_equal(load(&r, 1, back, sizeof back), names_key ? NEAP_EPERM : NEAP_ECORRUPT);
     k->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -568,7 +568,7 @@ static void test_seal_opens_with_old_keys_and_seals_with_the_first(void **state)
   rig_close(&r);
   write_keys(KEY_A_WRONG, 0600);
   rig_open(&r, "seal", "");
-  assert_int_equal(load(&r, 1, back, sizeof back), NEAP_ECORRUPT);
+  assert_int_equal(load(&r, 1, back, sizeof back), NEAP_EPERM);
   rig_close(&r);
 }
 

@@ -3,11 +3,7 @@
  * Built-in type "log": what its operations promise while it runs. */
 #include "unit/log_rig.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
 
 /* --- round trip ------------------------------------------------------------------------------------------------ */
 
@@ -206,6 +202,97 @@ static void a_listing_tells_each_object_once_with_bytes_and_last_use(void **stat
   assert_int_equal(op->entries_count, 3);
 }
 
+/* --- disks that fail ------------------------------------------------------------------------------------------- */
+
+/* The segment in use becomes a device that fails; the descriptor of the file that it was. */
+static int exchange(rig *r, const char *device, int *target) {
+  neap__ls *ls = r->self;
+  pthread_mutex_lock(&ls->lock);
+  *target = ls->active->fd;
+  pthread_mutex_unlock(&ls->lock);
+  int file = dup(*target), fd = open(device, O_RDWR);
+  assert_true(file >= 0 && fd >= 0);
+  assert_int_equal(dup2(fd, *target), *target);
+  close(fd);
+  return file;
+}
+
+static void give_back(int file, int target) {
+  assert_int_equal(dup2(file, target), target);
+  close(file);
+}
+
+static void a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on(void **state) {
+  rig *r = *state;
+  int target;
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  int file = exchange(r, "/dev/full", &target);
+  uint64_t stored = 9;
+  assert_int_equal(rig_store(r, 2, RIG_BYTES, &stored), NEAP_ENOSPC);
+  assert_int_equal(stored, 0);
+  assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
+  assert_true(test_host_logged(r->host, "No space left on device"));
+  assert_true(rig_status(r, "failed_writes") > 0);
+  give_back(file, target);
+  assert_int_equal(rig_store(r, 3, RIG_BYTES, NULL), 0); /* in another segment */
+  for (int round = 0; round < 2; round++) {
+    assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+    assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
+    assert_int_equal(rig_load(r, 3, RIG_BYTES), 0);
+    rig_reopen(r, "");
+  }
+  assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), 0);
+}
+
+static void a_sync_that_fails_is_a_store_that_failed(void **state) {
+  rig *r = *state;
+  int target;
+  rig_reopen(r, ",\"durability\":\"fsync\"");
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  int file = exchange(r, "/dev/null", &target); /* takes every write and cannot be synced */
+  assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), NEAP_EIO);
+  assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
+  give_back(file, target);
+  assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), 0);
+  rig_reopen(r, "");
+  assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+  assert_int_equal(rig_load(r, 2, RIG_BYTES), 0);
+}
+
+static void wrong_parameters_are_named(void **state) {
+  rig *r = *state;
+  rig_close(r);
+  assert_int_equal(rig_open(r, ",\"max_gb\":0.001"), NEAP_EINVAL);
+  assert_non_null(strstr(r->err.text, "max_gb"));
+  rig other = {.host = r->host};
+  assert_int_equal(rig_open(&other, ""), NEAP_EINVAL);
+  assert_non_null(strstr(other.err.text, "base_path"));
+}
+
+static int64_t used_of(rig *r, uint64_t n) {
+  test_op *op = test_op_new(r->host, NEAP_OP_LIST, 0);
+  test_op_run(&neap__ls_adapter, r->self, op);
+  for (uint32_t i = 0; i < op->entries_count; i++)
+    if (op->entries[i].entry.key.hash[0] == n) return op->entries[i].entry.used_unix_s;
+  return -1;
+}
+
+static void the_last_use_outlives_a_restart(void **state) {
+  rig *r = *state;
+  for (uint64_t n = 0; n < 60; n++) assert_int_equal(rig_store(r, n, RIG_BYTES, NULL), 0);
+  rig_reopen(r, "");
+  neap__ls *ls = r->self;
+  pthread_mutex_lock(&ls->lock);
+  for (uint32_t id = 1; id <= ls->index.top; id++) neap__ls_entry_at(&ls->index, id)->used_s = 1000 + id;
+  pthread_mutex_unlock(&ls->lock);
+  assert_int_equal(rig_load(r, 3, RIG_BYTES), 0);
+  int64_t before = used_of(r, 4), used = used_of(r, 3);
+  assert_true(before < 2000 && used > 1700000000);
+  rig_reopen(r, "");
+  assert_int_equal(used_of(r, 4), before);
+  assert_int_equal(used_of(r, 3), used);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
   const struct CMUnitTest tests[] = {
@@ -218,6 +305,10 @@ int main(void) {
       T(of_stores_of_one_key_at_once_exactly_one_is_counted),
       T(a_batch_gets_a_result_for_each_object),
       T(a_pool_that_refuses_fails_the_objects_and_ends_the_operation),
+      T(the_last_use_outlives_a_restart),
+      T(a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on),
+      T(a_sync_that_fails_is_a_store_that_failed),
+      T(wrong_parameters_are_named),
       T(a_listing_tells_each_object_once_with_bytes_and_last_use),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

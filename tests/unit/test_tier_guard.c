@@ -3,7 +3,9 @@
  * What a tier guarantees around a store that is slow, fails, hangs, is full, or is asked for the same twice. */
 #include "support/tier_probe.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 
@@ -362,6 +364,47 @@ static void a_full_store_that_cannot_remove_is_asked_again_after_the_while(void 
   assert_false(probe_stats(e).store_paused);
 }
 
+/* --- the log -------------------------------------------------------------------------------------------------- */
+
+static uint32_t count_of(const char *text, const char *what) {
+  uint32_t count = 0;
+  for (const char *at = text; (at = strstr(at, what)) != NULL; at++) count++;
+  return count;
+}
+
+static void fail_and_recover(probe_engine *e) {
+  probe_force(NEAP_EIO);
+  for (uint32_t i = 0; i < 30; i++) probe_load(e, 1);
+  probe_wait_ops(NEAP_OP_LOOKUP, 3); /* two probes in vain */
+  probe_force(NEAP_ENOSPC);          /* an answer */
+  for (uint32_t pauses = 0; pauses < 3; pauses = (uint32_t)probe_stats(e).no_space_pauses) probe_store(e, 1);
+  probe_force(1);
+  until(e, NEAP_OP_STORE, 1, 0);
+}
+
+static void each_change_of_state_is_logged_once(void **state) {
+  probe_engine *e = *state;
+  static char text[65536];
+  limits(e)->cooldown_ms = limits(e)->cooldown_max_ms = limits(e)->no_space_ms = 1;
+  limits(e)->negative_ms = 0;
+  probe_open_tier(e);
+  FILE *log = tmpfile();
+  fflush(stderr);
+  int old = dup(STDERR_FILENO);
+  dup2(fileno(log), STDERR_FILENO);
+  fail_and_recover(e);
+  fflush(stderr);
+  dup2(old, STDERR_FILENO);
+  close(old);
+  rewind(log);
+  text[fread(text, 1, sizeof(text) - 1, log)] = 0;
+  fclose(log);
+  assert_int_equal(count_of(text, "its breaker opens"), 1);
+  assert_int_equal(count_of(text, "its breaker closes"), 1);
+  assert_int_equal(count_of(text, "has no space left"), 1);
+  assert_int_equal(count_of(text, "has space again"), 1);
+}
+
 /* --- one store per key ---------------------------------------------------------------------------------------- */
 
 static void a_key_offered_twice_is_stored_once_and_both_hear_of_it(void **state) {
@@ -414,6 +457,7 @@ int main(void) {
       RAW(failed_keys_are_forgotten_in_their_order_when_they_are_many),
       RAW(a_store_that_stays_full_gets_nothing_for_a_while_and_is_read),
       RAW(a_full_store_that_cannot_remove_is_asked_again_after_the_while),
+      RAW(each_change_of_state_is_logged_once),
       OPEN(a_key_offered_twice_is_stored_once_and_both_hear_of_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,7 +250,7 @@ bool neap__tier_can(neap__tier *tier, neap_op_kind kind) {
 }
 
 int neap__tier_status(neap__tier *tier, char *json, size_t cap) {
-  char own[4096] = "";
+  char own[NEAP_TIER_STATUS_BYTES] = "";
   neap__mount *mount = use_current(tier);
   if (NEAP_HAS(mount->adapter, neap_adapter, status) && mount->adapter->status(mount->self, own, sizeof(own)) < 0)
     own[0] = 0;

@@ -108,5 +108,6 @@ uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant);
 
 const neap__tier_config *neap__tier_config_of(neap__tier *tier);
 bool neap__tier_can(neap__tier *tier, neap_op_kind kind);
+#define NEAP_TIER_STATUS_BYTES 32768u /* room for what stores inside stores have to say */
 /* The adapter's own status as a JSON object text with at least "is_healthy" and "type". Any thread. */
 int neap__tier_status(neap__tier *tier, char *json, size_t cap);

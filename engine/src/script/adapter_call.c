@@ -178,7 +178,7 @@ static int op_next(lua_State *L, neap__coro *coro, const char **what) {
   l->index = lo->begun;
   l->calls = batch ? lo->op->count : 1;
   lo->begun += l->calls;
-  *what = neap__hook_names[lo->hook];
+  *what = lo->adapter->hook_places[lo->hook];
   lua_rawgeti(L, LUA_REGISTRYINDEX, lo->adapter->hook_refs[lo->hook]);
   lua_rawgeti(L, LUA_REGISTRYINDEX, lo->adapter->self_ref);
   if (lo->op->kind == NEAP_OP_LIST) {

@@ -29,6 +29,7 @@ typedef struct neap__lua_adapter {
   neap__vm vm;
   bool vm_open;
   int self_ref, hook_refs[NEAP__HOOKS];
+  char *hook_places[NEAP__HOOKS]; /* "store of FILE:LINE", for the watchdog; NULL for hooks that are not there */
   uint32_t concurrency; /* coroutines that may run while an operation could use another one */
   uint32_t lanes;       /* coroutines that run operations */
   pthread_mutex_t lock;

@@ -24,12 +24,12 @@ static int hook_next(lua_State *L, neap__coro *coro, const char **what) {
   hook_call *h = neap__coro_owner(coro);
   if (h->called) return -1;
   h->called = true;
-  *what = neap__hook_names[h->hook];
   lua_rawgeti(L, LUA_REGISTRYINDEX, h->adapter->hook_refs[h->hook]);
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
     return -1;
   }
+  *what = h->adapter->hook_places[h->hook];
   lua_rawgeti(L, LUA_REGISTRYINDEX, h->adapter->self_ref);
   if (!h->params) return 1;
   neap__value_push(L, h->params);

@@ -512,22 +512,25 @@ static request *request_new(client *c, const request *held, const bodies *b) {
   r->into_bytes = b->into_bytes;
   r->client = c;
   c->refs++;
-  r->await = (neap__await){.push = request_push, .cancel = request_cancel, .release = request_release};
+  r->await.push = request_push;
+  r->await.cancel = request_cancel;
+  r->await.release = request_release;
   return r;
 }
 
-/* core.http_request(client, method, url, headers, ms, body, offset, length, into, offset, length) */
+/* core.http_request(client, method, url, headers, ms, body, offset, length, into, offset, length, cleanup) */
 static int l_request(lua_State *L) {
   client *c = check_client(L);
   const char *method = luaL_checkstring(L, 2), *url = luaL_checkstring(L, 3);
   luaL_checktype(L, 4, LUA_TTABLE);
   luaL_checknumber(L, 5);
-  lua_settop(L, 11);
+  lua_settop(L, 12);
+  bool cleanup = lua_toboolean(L, 12);
   bodies b = check_bodies(L);
   neap__coro *coro;
-  int pushed = neap__coro_enter(L, "neap.http", false, &coro);
+  int pushed = neap__coro_enter(L, "neap.http", cleanup, &coro);
   if (pushed) return pushed;
-  request held = {0};
+  request held = {.await.cleanup = cleanup};
   snprintf(held.what, sizeof(held.what), "%s %s", method, url);
   hold(L, &held, &b, coro);
   request *r = request_new(c, &held, &b);

@@ -35,6 +35,16 @@ typedef struct opening {
   neap_error *err;
 } opening;
 
+/* What the watchdog calls the hook on top; out of memory is told by setup_body. */
+static char *hook_place(lua_State *L, const char *name) {
+  lua_Debug where;
+  char *text = NULL;
+  if (lua_isnil(L, -1)) return NULL;
+  lua_pushvalue(L, -1);
+  if (lua_getinfo(L, ">S", &where) == 0 || where.source[0] != '@') return strdup(name);
+  return asprintf(&text, "%s of %s:%d", name, where.source + 1, where.linedefined) < 0 ? NULL : text;
+}
+
 /* self, hooks: everything that later calls push is put into the registry here. */
 static int setup_body(lua_State *L) {
   opening *o = lua_touserdata(L, 1);
@@ -44,7 +54,9 @@ static int setup_body(lua_State *L) {
   lua_settop(L, 1);
   for (int i = 0; i < NEAP__HOOKS; i++) {
     lua_getfield(L, 1, neap__hook_names[i]);
+    a->hook_places[i] = hook_place(L, neap__hook_names[i]);
     a->hook_refs[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (a->hook_refs[i] != LUA_REFNIL && !a->hook_places[i]) return luaL_error(L, "out of memory");
   }
   lua_newtable(L);
   lua_newtable(L);
@@ -89,6 +101,7 @@ static void adapter_free(neap__lua_adapter *a) {
     neap__loop_close(a->loop);
   }
   cJSON_Delete(a->status);
+  for (int i = 0; i < NEAP__HOOKS; i++) free(a->hook_places[i]);
   neap__signal_free(&a->vm_closed);
   pthread_mutex_destroy(&a->lock);
   free(a);
@@ -195,7 +208,7 @@ static void answer_question(neap__job *job) {
   neap__lua_adapter *a = q->adapter;
   answer an = {.adapter = a, .holder = cJSON_CreateObject()};
   neap_error err = {0};
-  if (an.holder && neap__vm_call(&a->vm, "status", status_body, &an, &err) == 0) {
+  if (an.holder && neap__vm_call(&a->vm, a->hook_places[NEAP__HOOK_STATUS], status_body, &an, &err) == 0) {
     cJSON *status = cJSON_DetachItemFromObjectCaseSensitive(an.holder, "status");
     pthread_mutex_lock(&a->lock);
     cJSON_Delete(a->status);

@@ -50,7 +50,7 @@ static void hook_place(const neap__result *r, char *out, size_t cap) {
   out[0] = '\0';
   lua_rawgeti(r->R, LUA_REGISTRYINDEX, r->adapter->hook_refs[r->hook]);
   if (lua_isfunction(r->R, -1) && lua_getinfo(r->R, ">S", &where) != 0) {
-    if (where.linedefined > 0) snprintf(out, cap, "%s:%d: ", where.source + 1, where.linedefined);
+    if (where.source[0] == '@') snprintf(out, cap, "%s:%d: ", where.source + 1, where.linedefined);
     return;
   }
   lua_settop(r->R, -2);

@@ -8,7 +8,7 @@
 #include "serve/http_call.h"
 
 #define L1_TAG "_default"
-#define ADAPTER_JSON_MAX 8192u
+#define ADAPTER_JSON_MAX NEAP_TIER_STATUS_BYTES
 
 static void add_capacity(cJSON *object, const char *name, uint64_t bytes) {
   neap__http_json_u64(cJSON_AddObjectToObject(object, name), "dram", bytes);
