@@ -97,9 +97,15 @@ M.Half = neap.adapter {
     if not file then
       return nil, code, message
     end
-    local wrote, write_code, write_message = file:pwrite(buffer, 0)
+    local bytes, wrote, write_code, write_message = buffer:size()
+    for at = 0, bytes - 1, 32768 do
+      wrote, write_code, write_message = file:pwrite(buffer, at, at, math.min(32768, bytes - at))
+      if not wrote then
+        break
+      end
+    end
     file:close()
-    return wrote and buffer:size(), write_code, write_message
+    return wrote and bytes, write_code, write_message
   end,
 
   lookup = function(self, key)
