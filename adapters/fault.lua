@@ -70,7 +70,8 @@ end
 
 -- The part of the keys that LMCache's `rate` picks, by a hash of its own.
 local function is_picked(self, key)
-  local number = bit.bxor(tonumber(key.hash:sub(1, 8), 16), self.seed * 0x9e3779b1 % 4294967296, key.rank)
+  local first, last = tonumber(key.hash:sub(1, 8), 16), tonumber(key.hash:sub(-8), 16)
+  local number = bit.bxor(first, last, self.seed * 0x9e3779b1 % 4294967296, key.rank)
   return self.rate > 0 and number % 1000000 < self.rate * 1000000
 end
 
@@ -194,7 +195,7 @@ local function run(self, op, keys, buffers)
   return results
 end
 
-M.FaultAdapter = neap.adapter(stores.with_singles {
+M.FaultAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -252,6 +253,6 @@ M.FaultAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return { faults = self.faults, inner = self.inner:status() or {} }
   end,
-})
+}
 
 return M

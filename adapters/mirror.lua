@@ -20,7 +20,7 @@ M.MirrorAdapterConfig = {
   rest = { type = 'number', min = 0, default = 5, live = true, doc = 'seconds for which a store that failed is left' },
 }
 
-M.MirrorAdapter = neap.adapter(stores.with_singles {
+M.MirrorAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -72,6 +72,6 @@ M.MirrorAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return stores.status(self.stores, self.quorum)
   end,
-})
+}
 
 return M

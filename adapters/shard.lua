@@ -34,10 +34,11 @@ local function mix(x)
   return bit.bxor(x, bit.rshift(x, 33))
 end
 
--- The hash of a key is one of all its tokens already: 52 bits of it, and what tells its namesakes apart, are enough.
+-- The hash of a key is one of all its tokens already: some bits of it, and what tells its namesakes apart, are enough.
 local function number_of(key)
-  local low = 0ULL + tonumber(key.hash:sub(1, 13), 16)
-  return bit.bxor(low, mix(key.rank * 65536ULL + key.group), fnv1a(key.salt))
+  local hash = key.hash
+  local first, last = 0ULL + tonumber(hash:sub(1, 13), 16), 0ULL + tonumber(hash:sub(-13), 16)
+  return bit.bxor(mix(first), last, mix(key.rank * 65536ULL + key.group), fnv1a(key.salt))
 end
 
 local function owner_of(self, key)
@@ -51,7 +52,7 @@ local function owner_of(self, key)
   return owner
 end
 
--- Each store gets its keys as one batch; the results go where the keys came from.
+-- Each store gets its keys as one batch, all of them at once; the results go where the keys came from.
 local function scatter(self, method, keys, buffers)
   local places, results = {}, {}
   for i, key in ipairs(keys) do
@@ -59,12 +60,16 @@ local function scatter(self, method, keys, buffers)
     places[owner] = places[owner] or {}
     table.insert(places[owner], i)
   end
+  local calls = {}
   for owner, of_owner in pairs(places) do
-    local got = stores.call_at(method, self.stores[owner], keys, buffers, 0, of_owner)
-    for j, i in ipairs(of_owner) do
-      results[i] = got[j]
+    calls[#calls + 1] = function()
+      local got = stores.call_at(method, self.stores[owner], keys, buffers, 0, of_owner)
+      for j, i in ipairs(of_owner) do
+        results[i] = got[j]
+      end
     end
   end
+  stores.together(calls)
   return results
 end
 
@@ -81,7 +86,7 @@ local function check_names(names, count)
   end
 end
 
-M.ShardAdapter = neap.adapter(stores.with_singles {
+M.ShardAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -124,6 +129,6 @@ M.ShardAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return stores.status(self.stores, #self.stores)
   end,
-})
+}
 
 return M

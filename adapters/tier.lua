@@ -19,7 +19,7 @@ M.TierAdapterConfig = {
   rest = { type = 'number', min = 0, default = 5, live = true, doc = 'seconds for which a store that failed is left' },
 }
 
-M.TierAdapter = neap.adapter(stores.with_singles {
+M.TierAdapter = neap.adapter {
   version = '1.0',
 
   open = function(self, params)
@@ -64,6 +64,6 @@ M.TierAdapter = neap.adapter(stores.with_singles {
   status = function(self)
     return stores.status(self.stores, 1)
   end,
-})
+}
 
 return M

@@ -25,6 +25,14 @@ local stores = {
   { name = 'shard', json = '{"type": "shard", "stores": [{"type": "fs", "base_path": "%s/a"}, '
     .. '{"type": "fs", "base_path": "%s/b"}, {"type": "fs", "base_path": "%s/c"}]}', plugins = SHIPPED },
   { name = 'fault', json = '{"type": "fault", "inner": {"type": "fs", "base_path": "%s/a"}}', plugins = SHIPPED },
+  { name = 'checksum', json = '{"type": "checksum", "inner": {"type": "fs", "base_path": "%s/a"}}', extra = 24 },
+  { name = 'checksum as a key', json = '{"type": "mock", "max_size_gb": 0.01, "mock_bandwidth_gb": 1000, '
+    .. '"checksum": "crc32c"}', extra = 24 },
+  { name = 'seal', json = '{"type": "seal", "key_file": "%s/keys", "inner": {"type": "fs", "base_path": "%s/a"}}',
+    extra = 52 },
+  { name = 'seal in Lua', json = '{"type": "tier", "stores": [{"type": "seal", "key_file": "%s/keys", "inner": '
+    .. '{"type": "mirror", "stores": [{"type": "fs", "base_path": "%s/a"}]}}]}', extra = 52, plugins = SHIPPED },
+  { name = 'compress', json = '{"type": "compress", "inner": {"type": "fs", "base_path": "%s/a"}}', extra = -24 },
   { name = 'fault_inject', json = '{"type": "fault_inject", "inner": {"type": "fs", "base_path": "%s/a"}}',
     plugins = SHIPPED },
 }
@@ -34,12 +42,14 @@ for _, store in ipairs(stores) do
     local dir, remove
 
     contract(function()
-      local _
-      dir, _, remove = driver.directory()
+      local write
+      dir, write, remove = driver.directory()
+      local keys = write('keys', ('1 %064x\n'):format(7))
+      os.execute(('chmod 600 -- %s'):format(keys))
       return assert(driver.open_config(store.json:gsub('%%s', dir), store.plugins))
     end, function()
       os.execute(('rm -rf -- %s/*'):format(dir))
       remove()
-    end)
+    end, store.extra)
   end)
 end

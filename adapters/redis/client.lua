@@ -104,7 +104,8 @@ local function take_error(self, request, reply)
   end
 end
 
--- No reply came. A connection that had been idle may just have been closed by the server: that says nothing.
+-- No reply came. That says nothing if the connection had been idle, which the server may have closed long ago, or was
+-- dropped for the sake of another request.
 local function take_loss(self, request)
   local lost = request.lost
   if request.kind == 'store' and request.sent then
@@ -112,7 +113,7 @@ local function take_loss(self, request)
   end
   request.losses = (request.losses or 0) + 1
   self.topology.stale = self.topology.stale or self.topology.mode == 'cluster'
-  if not lost.reused and (self.topology.mode ~= 'cluster' or request.losses > 1) then
+  if not lost.blameless and (self.topology.mode ~= 'cluster' or request.losses > 1) then
     settle(request, nil, lost.code or 'EIO', lost.message)
   end
   request.excuse = lost.message

@@ -219,7 +219,7 @@ local function receive(conn, request)
     reply, code, message = wire.read(conn)
   end
   request.reply = reply
-  return reply ~= nil, code, message
+  return reply ~= nil and not code, code, message
 end
 
 -- Writes while the window has room, reads one reply, and so on. Awaits.
@@ -241,7 +241,7 @@ local function exchange(conn, requests, set_options)
     read = read + 1
     local done, code, message = receive(conn, requests[read])
     if not done then
-      return nil, code, message
+      return nil, code, message, requests[read].reply ~= nil
     end
     flying = flying - weight(requests[read])
     local reply = requests[read].reply
@@ -258,7 +258,7 @@ end
 ---@param set_options string[] of SET
 function Node:pipeline(requests, set_options)
   local conn_facts
-  local ok, done, code, message = pcall(self.pool.with, self.pool, function(conn)
+  local ok, done, code, message, our_choice = pcall(self.pool.with, self.pool, function(conn)
     conn_facts = facts[conn]
     conn_facts.uses = conn_facts.uses + 1
     return exchange(conn, requests, set_options)
@@ -266,7 +266,8 @@ function Node:pipeline(requests, set_options)
   for _, request in ipairs(requests) do
     if request.reply == nil then
       request.lost = { code = ok and code or 'EIO', message = ok and message or 'canceled',
-        reused = conn_facts and conn_facts.uses > 1, closed_by_us = not ok and conn_facts and conn_facts.id or nil }
+        blameless = our_choice or conn_facts and conn_facts.uses > 1,
+        closed_by_us = not ok and conn_facts and conn_facts.id or nil }
     end
   end
   if not ok then

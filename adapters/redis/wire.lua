@@ -144,8 +144,10 @@ local function list(conn, line, depth)
   local n, code, message = count(line, ITEMS_MAX)
   if not n then
     return nil, code, message
+  elseif n == -1 then
+    return wire.null
   end
-  return n == -1 and wire.null or values(conn, n, depth + 1)
+  return values(conn, n, depth + 1)
 end
 
 -- A map becomes { [key] = value }; keys that are no strings are dropped.
@@ -244,7 +246,7 @@ end
 
 ---One reply that should be a string of exactly the buffer's size; its bytes go straight into the buffer. Awaits.
 ---@return any reply true: filled; a number: a string of that many bytes is there instead; or as wire.read
----@return string? code
+---@return string? code the connection is broken, also if there is a reply
 ---@return string? message
 function wire.read_into(conn, buffer)
   local line, code, message = header(conn, 0)
@@ -261,7 +263,7 @@ function wire.read_into(conn, buffer)
     return wire.null
   elseif bytes ~= buffer:size() then
     done, code, message = skip(conn, bytes)
-    return done and bytes, code, message
+    return bytes, not done and code or nil, message
   end
   done, code, message = true, nil, nil
   if bytes > 0 then

@@ -4,7 +4,6 @@
 -- One whose user raised or failed is closed, not reused; so is one that lay idle for too long or fails its check.
 
 local core = require 'neap.core'
-local concurrent = require 'neap.concurrent'
 
 ---@class neap.PoolOptions
 ---@field open fun(): any, string?, string? awaits; a connection, or nil, code, message

@@ -3,6 +3,7 @@
 -- neap.stores - several stores behind one adapter: what mirror, tier and shard have in common. A member that fails is
 -- left alone for a while, so that a store that is down costs one attempt now and then and not every operation.
 
+local concurrent = require 'neap.concurrent'
 local core = require 'neap.core'
 local open = require 'neap.store'
 
@@ -98,6 +99,34 @@ function stores.call(method, member, keys, buffers, rest)
   return results
 end
 
+--- Runs functions at the same time, or, after a cancel that came before they could start, one after the other: what
+--- they have to say of it is theirs.
+---@param functions (fun())[]
+function stores.together(functions)
+  local started, wrapped = {}, {}
+  for i, run in ipairs(functions) do
+    wrapped[i] = function()
+      started[i] = true
+      run()
+    end
+  end
+  local ok, outcomes = true, {}
+  if #functions > 1 then
+    ok, outcomes = pcall(concurrent.all, wrapped)
+  end
+  if not ok then
+    ended(outcomes)
+    outcomes = {}
+  end
+  for i, run in ipairs(functions) do
+    if not started[i] then
+      run()
+    elseif outcomes[i] and not outcomes[i].ok then
+      error(outcomes[i].error, 0)
+    end
+  end
+end
+
 local function pick(all, places)
   local picked = {}
   for j, i in ipairs(places) do
@@ -153,9 +182,10 @@ function stores.call_at(method, member, keys, buffers, rest, places)
   return stores.call(method, member, pick(keys, places), buffers and pick(buffers, places), rest)
 end
 
--- Offers the keys that lack copies to one more member.
-local function add_copies(member, keys, buffers, copies, rest, state)
-  local places = {}
+-- Offers the keys that lack copies to one more member. Who was first is for the first of an object's members to say:
+-- of stores at the same time one gets there before the others, and only that one reports the bytes.
+local function add_copies(members, at, keys, buffers, copies, rest, state)
+  local member, places = members[at], {}
   for i = 1, #keys do
     places[#places + 1] = state.copies[i] < copies and i or nil
   end
@@ -166,7 +196,9 @@ local function add_copies(member, keys, buffers, copies, rest, state)
     local i = places[j]
     if type(result) == 'number' then
       state.copies[i] = state.copies[i] + 1
-      state.bytes[i] = math.max(state.bytes[i], result)
+      if at < state.first[i] then
+        state.first[i], state.bytes[i] = at, result
+      end
       state.written[i][#state.written[i] + 1] = result > 0 and member or nil
     else
       state.failure[i] = state.failure[i] or result
@@ -174,8 +206,8 @@ local function add_copies(member, keys, buffers, copies, rest, state)
   end
 end
 
---- Writes each object to the first members that take it. With less than `quorum` copies a store has failed, and what
---- was written of it is removed.
+--- Writes each object to the first members that take it, to as many at once as it needs. With less than `quorum`
+--- copies a store has failed, and what was written of it is removed.
 ---@param members neap.Member[]
 ---@param keys neap.Key[]
 ---@param buffers neap.Buffer[]
@@ -184,12 +216,19 @@ end
 ---@param rest number
 ---@return (integer|string)[]
 function stores.write(members, keys, buffers, copies, quorum, rest)
-  local state = { copies = {}, bytes = {}, written = {}, failure = {} }
+  local state = { copies = {}, bytes = {}, first = {}, written = {}, failure = {} }
   for i = 1, #keys do
-    state.copies[i], state.bytes[i], state.written[i] = 0, 0, {}
+    state.copies[i], state.bytes[i], state.first[i], state.written[i] = 0, 0, math.huge, {}
   end
-  for _, member in ipairs(members) do
-    add_copies(member, keys, buffers, copies, rest, state)
+  local wave = {}
+  for i = 1, math.min(copies, #members) do
+    wave[i] = function()
+      add_copies(members, i, keys, buffers, copies, rest, state)
+    end
+  end
+  stores.together(wave)
+  for i = copies + 1, #members do
+    add_copies(members, i, keys, buffers, copies, rest, state)
   end
   for i, key in ipairs(keys) do
     if state.copies[i] < quorum then
@@ -208,14 +247,17 @@ end
 ---@param rest number
 ---@return (boolean|string)[]
 function stores.delete(members, keys, rest)
-  local results = {}
-  for _, member in ipairs(members) do
-    for i, result in ipairs(stores.call('delete', member, keys, nil, rest)) do
-      if type(results[i]) ~= 'string' and (type(result) == 'string' or not results[i]) then
-        results[i] = result
+  local results, calls = {}, {}
+  for m, member in ipairs(members) do
+    calls[m] = function()
+      for i, result in ipairs(stores.call('delete', member, keys, nil, rest)) do
+        if type(results[i]) ~= 'string' and (type(result) == 'string' or not results[i]) then
+          results[i] = result
+        end
       end
     end
   end
+  stores.together(calls)
   return results
 end
 
@@ -255,26 +297,6 @@ function stores.status(members, needed)
       last_failure = member.last_failure, status = own }
   end
   return { is_healthy = usable >= needed, stores = facts }
-end
-
-local function single(method)
-  return function(self, key, buffer)
-    local result = self[method .. '_batch'](self, { key }, { buffer })[1]
-    if type(result) == 'string' then
-      return nil, result, 'see the log of the store below'
-    end
-    return result
-  end
-end
-
---- Adds the hooks for one object to a class that has those for many.
----@param class table
----@return table class
-function stores.with_singles(class)
-  for _, method in ipairs { 'store', 'lookup', 'load', 'delete' } do
-    class[method] = single(method)
-  end
-  return class
 end
 
 return stores

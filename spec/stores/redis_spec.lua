@@ -303,7 +303,7 @@ describe('a redis that is killed', function()
         data[i] = ('%d/%d '):format(round, i):rep(100000)
         ops[i] = adapter:submit('store', { { key = key(n + i), data = data[i] } })
       end
-      ops[1 + round % 12]:wait()
+      driver.eventually(function() return ops[1 + round % 12]:ended() end)
       server:kill()
       for i = 1, 12 do
         ops[i]:wait()

@@ -59,7 +59,7 @@ Redis.__index = Redis
 function Redis:cli(...)
   local words = { 'LD_PRELOAD=', M.cli_path, '--no-auth-warning', '-s', self.path }
   if self.password then
-    words[#words + 1] = '-a ' .. self.password
+    words[#words + 1] = ("-a '%s'"):format(self.password)
   end
   for _, word in ipairs { ... } do
     words[#words + 1] = "'" .. tostring(word):gsub("'", "'\\''") .. "'"
@@ -154,7 +154,11 @@ end
 -- Every node knows the same six, and all of them serve. A replica is listed when data reached it.
 local function settled(self)
   for _, node in ipairs(self.nodes) do
-    local _, listed = node:cli('CLUSTER', 'SLOTS'):gsub('127%.0%.0%.1', '')
+    local seen, listed = {}, 0
+    for port in node:cli('CLUSTER', 'SLOTS'):gmatch '127%.0%.0%.1\n(%d+)' do
+      listed = listed + (seen[port] and 0 or 1)
+      seen[port] = true
+    end
     if listed ~= CLUSTER_NODES or not node:cli('CLUSTER', 'INFO'):find 'cluster_state:ok' then
       return false
     end
@@ -181,16 +185,28 @@ function M.start_cluster()
     table.insert(words, 2 + i, address)
   end
   local said = self.nodes[1]:cli(unpack(words))
-  if not self:await() then
+  local ok, failure = pcall(self.await, self)
+  if not ok then
     self:discard()
-    error('the cluster did not come up:\n' .. said)
+    error(said .. failure)
   end
   return self
 end
 
----Waits until all nodes serve; nil if they do not in time.
+---What each node thinks, for a spec that fails.
+function Cluster:opinions()
+  local words = {}
+  for _, node in ipairs(self.nodes) do
+    words[#words + 1] = ('%d: %s\n%s'):format(node.port, node:cli('CLUSTER', 'INFO'):match 'cluster_state:%w+' or '?',
+      node:cli('CLUSTER', 'NODES'))
+  end
+  return table.concat(words, '\n\n')
+end
+
+---Waits until all nodes serve. Raises if they do not in time.
 function Cluster:await()
-  return process.eventually(READY_S, function() return settled(self) end)
+  assert(process.eventually(READY_S, function() return settled(self) end),
+    'the cluster is not in order:\n' .. self:opinions())
 end
 
 ---Waits until the replicas have what the masters have.

@@ -36,7 +36,7 @@ local faults = {
 M.Bad = neap.adapter {
   open = function(self, params)
     self.fault, self.directory = params.fault, params.directory
-    self.objects, self.hoard = {}, {}
+    self.objects, self.hoard, self.half, self.wait = {}, {}, {}, 0
   end,
 
   store = function(self, key, buffer)
@@ -45,11 +45,16 @@ M.Bad = neap.adapter {
     elseif self.objects[key.text] then
       return 0
     end
-    if self.fault == 'checks-then-waits' then
-      neap.sleep(0.005)
+    local copy = self.fault == 'mixes-racing-stores' and self.half[key.text] or assert(neap.buffer(buffer:size()))
+    if self.fault == 'mixes-racing-stores' then
+      self.half[key.text] = copy:copy(buffer)
+      self.wait = self.wait > 0.002 and self.wait - 0.002 or 0.02
+      neap.sleep(self.wait) -- the first to come is the last to go on
+      copy:copy(buffer, 0, 0, math.floor(buffer:size() / 2))
+    else
+      copy:copy(buffer)
     end
-    local copy = assert(neap.buffer(buffer:size()))
-    self.objects[key.text] = copy:copy(buffer)
+    self.objects[key.text] = copy
     return buffer:size()
   end,
 

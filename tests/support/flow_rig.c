@@ -21,6 +21,7 @@ static uint32_t cell_of(const neap_object_key *key) {
 }
 
 static int act_on(flow_store *s, uint32_t kind, neap_object *o) {
+  if (strcmp(o->key.model, "demo/tiny") != 0) return s->nothing ? s->nothing : NEAP_ENOENT; /* the framework asks */
   uint32_t cell = cell_of(&o->key);
   s->stores[cell] += kind == NEAP_OP_STORE;
   s->loads[cell] += kind == NEAP_OP_LOAD;
@@ -44,9 +45,10 @@ static void end(flow_store *s, neap_op *op) {
   for (uint32_t i = 0; i < op->count; i++) op->objects[i].result = act_on(s, op->kind, &op->objects[i]);
   s->busy[op->kind]--;
   bool twice = s->twice;
+  const neap_host *host = s->host;
   pthread_mutex_unlock(&s->lock);
-  s->host->done(s->host->engine, op);
-  if (twice) s->host->done(s->host->engine, op);
+  host->done(host->engine, op);
+  if (twice) host->done(host->engine, op);
 }
 
 static void operate(void *self, neap_op *op) {
@@ -67,13 +69,20 @@ static int store_open(const neap_adapter *adapter, const neap_host *host, const 
   (void)params;
   flow_store *s = &flow_stores[adapter->name[strlen(adapter->name) - 1] - '0'];
   if (s->refuse_open) return neap__fail(err, NEAP_EIO, "%s: told not to open", adapter->name);
+  pthread_mutex_lock(&s->lock);
   s->host = host;
   s->opened++;
+  pthread_mutex_unlock(&s->lock);
   *self = s;
   return 0;
 }
 
-static void store_close(void *self) { ((flow_store *)self)->closed++; }
+static void store_close(void *self) {
+  flow_store *s = self;
+  pthread_mutex_lock(&s->lock);
+  s->closed++;
+  pthread_mutex_unlock(&s->lock);
+}
 
 #define SCRIPTED(name)                                                                                      \
   {                                                                                                         \

@@ -31,6 +31,18 @@ static void *race(void *arg) {
   return NULL;
 }
 
+/* The object is that of one racer, from its first byte to its last. */
+static void load_of_race(neap__kit *kit, neap_object_key key) {
+  neap__kit_call *load = neap__kit_call_new(kit, NEAP_OP_LOAD, 1);
+  uint64_t at = 0;
+  neap__kit_put(kit, load, 0, key, RACE_BYTES, 0);
+  neap__kit_run(kit, load);
+  neap__kit_expect(kit, load->op->objects[0].result, 0, "the load of what the winner of a race stored");
+  for (uint32_t i = 0; i < RACERS; i++)
+    if (neap__fence_filled(load->fences[0], i, &at)) return;
+  neap__kit_fail(kit, "after eight stores of one key at the same time, the object is none of the eight, but a mixture");
+}
+
 /* One race; the content i belongs to racer i. */
 static void run_race(neap__kit *kit) {
   pthread_t threads[RACERS];
@@ -43,24 +55,20 @@ static void run_race(neap__kit *kit) {
     neap__kit_put(kit, racers[i].call, 0, key, RACE_BYTES, i);
     if (pthread_create(&threads[i], NULL, race, &racers[i]) != 0) neap__kit_fail(kit, "the check has no thread");
   }
-  uint64_t added = 0;
-  uint32_t winner = RACERS;
+  uint32_t winners = 0;
   for (uint32_t i = 0; i < RACERS; i++) {
     pthread_join(threads[i], NULL);
     neap__kit_wait(kit, racers[i].call);
     const neap_object *object = &racers[i].call->op->objects[0];
     neap__kit_expect(kit, object->result, 0, "one of eight stores of a key at the same time");
-    added += object->stored_bytes;
-    if (object->stored_bytes) winner = i;
+    winners += object->stored_bytes > 0;
   }
   pthread_barrier_destroy(&start);
-  NEAP_KIT_NEED(
-      kit, added == RACE_BYTES,
-      "eight stores of one key of %u bytes at the same time say stored_bytes %llu together; expected that one "
-      "of them stores and the others find it there",
-      RACE_BYTES, (unsigned long long)added);
-  neap__kit_expect(kit, neap__kit_loaded(kit, key, RACE_BYTES, winner), 0,
-                   "the load of what the winner of a race stored");
+  NEAP_KIT_NEED(kit, winners > 0,
+                "of eight stores of one key at the same time, none says in stored_bytes that it added it");
+  /* The engine itself sends one store of a key at a time; servers that several engines share may count a race twice. */
+  if (winners > 1) neap__kit_note(kit, "%u of %u say that they stored", winners, RACERS);
+  load_of_race(kit, key);
 }
 
 void neap__check_race(neap__kit *kit) {
@@ -151,13 +159,16 @@ void neap__check_threads(neap__kit *kit) {
 /* --- cancel, deadline ----------------------------------------------------------------------------------------------
  */
 
-/* What a store that ended so left behind: all of it, or nothing. */
+/* What a store that ended so left behind: all of it, or nothing. After a deadline or a cancel nobody can know whether a
+ * server took it all the same; half of it is what must not be there. */
 static void look_after_store(neap__kit *kit, const neap__kit_call *store, uint64_t fill, const char *what) {
   const neap_object *object = &store->op->objects[0];
-  int want = object->result == 0 ? 0 : NEAP_ENOENT, looked = neap__kit_lookup(kit, object->key, 0);
-  NEAP_KIT_NEED(kit, looked == want, "%s ended with %s, and its lookup with %s; expected %s", what,
-                neap_err_name(object->result), neap_err_name(looked), neap_err_name(want));
-  neap__kit_expect(kit, neap__kit_loaded(kit, object->key, object->bytes, fill), want, "the load after that");
+  int looked = neap__kit_lookup(kit, object->key, 0), want = object->result == 0 ? 0 : NEAP_ENOENT;
+  int loaded = neap__kit_loaded(kit, object->key, object->bytes, fill);
+  bool unknown = object->result == NEAP_ETIMEDOUT || object->result == NEAP_ECANCELED;
+  NEAP_KIT_NEED(kit, (looked == want && loaded == want) || (unknown && looked == 0 && loaded == 0),
+                "%s ended with %s, then its lookup with %s and its load with %s; expected the whole object or none",
+                what, neap_err_name(object->result), neap_err_name(looked), neap_err_name(loaded));
 }
 
 static void cancel(neap__kit *kit, neap__kit_call *call) {
@@ -217,7 +228,8 @@ void neap__check_deadline(neap__kit *kit) {
     look_after_store(kit, store, i, "a store whose deadline has passed");
     neap__kit_run(kit, load);
     int loaded = load->op->objects[0].result;
-    bool known = loaded == (got == 0 ? 0 : NEAP_ENOENT) || loaded == NEAP_ETIMEDOUT || loaded == NEAP_ECANCELED;
+    bool known =
+        loaded == 0 || (got != 0 && loaded == NEAP_ENOENT) || loaded == NEAP_ETIMEDOUT || loaded == NEAP_ECANCELED;
     NEAP_KIT_NEED(kit, known, "a load whose deadline has passed ended with %s", neap_err_name(loaded));
     if (loaded == 0) neap__kit_same(kit, load, 0, i);
     late += got != 0 || loaded != 0;

@@ -48,11 +48,13 @@ static void breach(neap__kit_host *host, const char *what, uint32_t kind) {
 static void host_done(void *engine, neap_op *op) {
   neap__kit_host *host = engine;
   neap__kit_op *wrapper = (neap__kit_op *)op;
+  uint64_t now_ns = neap__now_ns();
   if (atomic_load(&wrapper->in_sink)) breach(host, "done was called while an entry was being reported", op->kind);
   if (atomic_fetch_add(&wrapper->done_count, 1) > 0) {
     breach(host, "done was called a second time for one operation", op->kind);
     return;
   }
+  wrapper->done_ns = now_ns;
   atomic_fetch_add(&host->ended, 1);
   if (host->depth) sem_post(&host->room);
   sem_post(&wrapper->ended);
@@ -295,6 +297,14 @@ static void (*function_of(const neap_adapter *adapter, uint32_t kind))(void *sel
     case NEAP_OP_REMOVE: return adapter->remove;
     case NEAP_OP_LIST: return adapter->list;
     default: return NULL;
+  }
+}
+
+void neap__kit_op_again(neap__kit_op *op) {
+  atomic_store(&op->done_count, 0);
+  for (uint32_t i = 0; i < op->op.count; i++) {
+    op->objects[i].result = NEAP_EIO;
+    op->objects[i].stored_bytes = 0;
   }
 }
 

@@ -31,6 +31,7 @@ typedef struct neap__kit_op {
   const char *entries_model;            /* keep only entries of this model; NULL = all */
   sem_t ended;
   atomic_uint done_count;
+  uint64_t done_ns;             /* when done was called first */
   atomic_bool in_sink, stopped; /* stopped: the sink has asked to stop */
   neap__kit_host *host;
   struct neap__kit_op *next;
@@ -66,6 +67,8 @@ uint32_t neap__kit_host_inner_open(void);
 
 /* A new operation with `count` zeroed objects whose results are preset to NEAP_EIO. NULL when out of memory. */
 neap__kit_op *neap__kit_op_new(neap__kit_host *host, neap_op_kind kind, uint32_t count);
+/* Makes an operation that has ended usable once more; results and what a store reported are as in a new one. */
+void neap__kit_op_again(neap__kit_op *op);
 /* Calls the adapter's function for op, when there is room in the depth. NEAP_ENOTSUP where it has none, NEAP_ETIMEDOUT
  * when no operation has ended for a minute. */
 int neap__kit_op_submit(const neap_adapter *adapter, void *self, neap__kit_op *op);

@@ -98,7 +98,7 @@ static void stop(neap__kit_report *report, pid_t pid, const char *fmt, ...) {
 
 /* Whether the process may go on; else it was stopped and its report says why. */
 static void judge(const neap__kit_options *options, neap__kit_report *report, pid_t pid, uint64_t resident_before) {
-  uint64_t age_ms = (neap__now_ns() - atomic_load(&report->step_ns)) / 1000000u;
+  uint64_t step_ns = atomic_load(&report->step_ns), age_ms = (neap__now_ns() - step_ns) / 1000000u;
   if (age_ms > options->timeout_ms + GRACE_MS)
     stop(report, pid, "it did not come back within %g s while %s", (double)options->timeout_ms / 1e3, report->step);
   if (resident_bytes(pid) > resident_before + GROWTH_MAX_BYTES)

@@ -5,9 +5,10 @@
  *      {"type":"fs", "base_path":..., KEYS}     a built-in type or a module of that name, parameters beside KEYS
  *      {"type":"plugin", "module_path":..., "class_name":..., "adapter_params":{...}, KEYS}          a module
  *
- * KEYS belong to the framework and mean the same for every type; adapters never see them. The whole object is checked
- * by one schema: that of KEYS together with that of the type. Unlike LMCache, which ignores them, unknown keys are
- * refused. The thread that opens the engine runs this. */
+ * KEYS belong to the framework and mean the same for every type; adapters never see them. One of them, checksum, is the
+ * adapter's where its own schema has it; elsewhere the adapter becomes the inner one of "checksum". The whole object is
+ * checked by one schema: that of KEYS together with that of the type. Unlike LMCache, which ignores them, unknown keys
+ * are refused. The thread that opens the engine runs this. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,11 @@ static const char frame_schema[] =
     ","
     "\"serde\":{\"type\":\"object\"}}";
 
+/* Of types whose own schema has no such parameter. */
+static const char checksum_rule[] = "{\"type\":\"string\",\"enum\":[\"crc32c\"]}";
+
 static const char eviction_schema[] =
-    "{\"eviction_policy\":{\"type\":\"string\",\"required\":true,\"enum\":[\"LRU\",\"IsolatedLRU\",\"noop\"]},"
+    "{\"eviction_policy\":{\"type\":\"string\",\"required\":true,\"enum\":[\"LRU\",\"IsolatedLRU\",\"ARC\",\"noop\"]},"
     "\"trigger_watermark\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.8},"
     "\"eviction_ratio\":{\"type\":\"number\",\"above\":0,\"max\":1,\"default\":0.2}}";
 
@@ -66,6 +70,7 @@ static int frame_schema_with(const cJSON *more, cJSON **out, neap_error *err) {
       return no_memory(err);
     }
   }
+  if (!member(frame, "checksum")) cJSON_AddItemToObject(frame, "checksum", cJSON_Parse(checksum_rule));
   *out = frame;
   return 0;
 }
@@ -177,27 +182,84 @@ static int read_module(cJSON *config, const char *plugin_dirs, neap__tier_config
   return rc;
 }
 
+/* Takes the framework's keys out. */
+static int delete_frame(cJSON *config, neap_error *err) {
+  cJSON *frame = NULL;
+  int rc = neap__schema_parse(frame_schema, &frame, err);
+  for (const cJSON *rule = frame ? frame->child : NULL; rule; rule = rule->next) {
+    cJSON_DeleteItemFromObjectCaseSensitive(config, rule->string);
+  }
+  cJSON_Delete(frame);
+  return rc;
+}
+
 /* A type by its own name: its parameters stand beside the framework's keys, which are taken out for open(). */
 static int read_named(cJSON *config, const char *plugin_dirs, neap__tier_config *out, cJSON **params, neap_error *err) {
-  cJSON *frame = NULL;
   int rc = find_type(out->type, plugin_dirs, out, err);
   if (rc) return rc;
   rc = check_keys(config, out->adapter->schema_json, err);
   if (rc == 0) rc = read_frame(config, out, err);
   if (rc == 0) rc = read_limits(config, out, err);
-  if (rc == 0) rc = neap__schema_parse(frame_schema, &frame, err);
-  if (rc) return rc;
-  for (const cJSON *rule = frame->child; rule; rule = rule->next) {
-    cJSON_DeleteItemFromObjectCaseSensitive(config, rule->string);
-  }
-  cJSON_Delete(frame);
+  if (rc == 0) rc = delete_frame(config, err);
   *params = config;
-  return 0;
+  return rc;
+}
+
+/* --- checksum ------------------------------------------------------------------------------------------------- */
+
+/* Whether the key means the framework's envelope. */
+static bool wants_checksum(const cJSON *config, bool module, const neap_adapter *adapter) {
+  cJSON *own = NULL;
+  if (!cJSON_IsString(member(config, "checksum")) || neap__schema_parse(adapter->schema_json, &own, NULL)) return false;
+  bool is_own = !module && own && member(own, "checksum");
+  cJSON_Delete(own);
+  return !is_own;
+}
+
+/* The adapter becomes the inner one of "checksum"; given: the configuration as it was. */
+static int wrap_checksum(const cJSON *given, neap__tier_config *out, neap_error *err) {
+  const neap_adapter *wrapper = neap__registry_find("checksum", NULL, err);
+  if (!wrapper) return NEAP_ENOTSUP;
+  cJSON *params = cJSON_CreateObject(), *inner = cJSON_Duplicate(given, 1);
+  char *text = NULL;
+  int rc = params && inner ? delete_frame(inner, err) : no_memory(err);
+  if (rc == 0) {
+    cJSON_DeleteItemFromObjectCaseSensitive(inner, "checksum");
+    cJSON_AddStringToObject(inner, "type", out->type);
+    cJSON_AddItemReferenceToObject(params, "inner", inner);
+    text = cJSON_PrintUnformatted(params);
+    if (!text) rc = no_memory(err);
+  }
+  free(out->params_json);
+  out->params_json = NULL;
+  out->adapter = wrapper;
+  if (rc == 0) rc = neap__schema_check(wrapper->schema_json, text, "checksum", &out->params_json, err);
+  cJSON_Delete(params);
+  cJSON_Delete(inner);
+  free(text);
+  return rc;
+}
+
+static int read_checked(cJSON *config, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {
+  cJSON *params = NULL, *given = cJSON_Duplicate(config, 1);
+  bool module = strcmp(out->type, "plugin") == 0 || strcmp(out->type, "native_plugin") == 0;
+  int rc = !given   ? no_memory(err)
+           : module ? read_module(config, plugin_dirs, out, &params, err)
+                    : read_named(config, plugin_dirs, out, &params, err);
+  if (rc) goto out;
+  bool wrap = wants_checksum(given, module, out->adapter);
+  if (wrap && !module) cJSON_DeleteItemFromObjectCaseSensitive(params, "checksum");
+  out->name = strdup(out->adapter->name);
+  out->params_json = cJSON_PrintUnformatted(params);
+  if (!out->name || !out->params_json) rc = no_memory(err);
+  if (rc == 0 && wrap) rc = wrap_checksum(given, out, err);
+out:
+  cJSON_Delete(given);
+  return rc;
 }
 
 static int read_config(cJSON *config, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {
   char shown[96];
-  cJSON *params = NULL;
   if (!cJSON_IsObject(config)) {
     return neap__fail(err, NEAP_EINVAL, "expected a JSON object, got %s", neap__json_type(config));
   }
@@ -214,13 +276,7 @@ static int read_config(cJSON *config, const char *plugin_dirs, neap__tier_config
   if (!out->type || !out->shown_json) return no_memory(err);
   int rc = refuse_serde(config, err);
   if (rc) return rc;
-  bool module = strcmp(out->type, "plugin") == 0 || strcmp(out->type, "native_plugin") == 0;
-  rc =
-      module ? read_module(config, plugin_dirs, out, &params, err) : read_named(config, plugin_dirs, out, &params, err);
-  if (rc) return rc;
-  out->name = strdup(out->adapter->name);
-  out->params_json = cJSON_PrintUnformatted(params);
-  return out->name && out->params_json ? 0 : no_memory(err);
+  return read_checked(config, plugin_dirs, out, err);
 }
 
 static int parse_tree(cJSON *config, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {

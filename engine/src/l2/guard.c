@@ -184,7 +184,7 @@ void neap__guard_failed(neap__tier *tier, const neap__key *id, int code) {
 }
 
 void neap__guard_reset(neap__tier *tier) {
-  neap__guard *guard = &tier->guard;
+  neap__tier_guard *guard = &tier->guard;
   free(guard->negative);
   guard->negative = NULL;
   guard->tripped = guard->full_told = false;
@@ -195,7 +195,7 @@ void neap__guard_reset(neap__tier *tier) {
   pthread_mutex_unlock(&tier->lock);
 }
 
-void neap__guard_free(neap__tier *tier) { free(tier->guard.negative); }
+void neap__guard_end(neap__tier *tier) { free(tier->guard.negative); }
 
 /* --- a store that is full ------------------------------------------------------------------------------------- */
 

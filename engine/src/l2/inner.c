@@ -313,26 +313,18 @@ static void inner_close(neap_inner *inner) {
 
 /* --- open ------------------------------------------------------------------------------------------------------- */
 
-/* Keys that mean something for a tier only. */
+/* Keys that mean something for a tier only; what the inner adapter is given at once may be said. */
 static int refuse_tier_keys(const char *config_json, neap_error *err) {
   cJSON *config = NULL;
   int rc = neap__json_parse(config_json, &config, err);
   if (rc) return rc;
   for (const cJSON *item = cJSON_IsObject(config) ? config->child : NULL; item && rc == 0; item = item->next) {
-    if (!neap__tier_config_is_tiers(item->string)) continue;
+    bool kept = strcmp(item->string, "concurrency") == 0 || strcmp(item->string, "batch") == 0;
+    if (kept || !neap__tier_config_is_tiers(item->string)) continue;
     rc = neap__fail(err, NEAP_EINVAL, "an inner adapter has no '%s': that belongs to the outermost one", item->string);
   }
   cJSON_Delete(config);
   return rc;
-}
-
-static uint32_t bound(uint32_t declared) { return declared ? declared : UINT32_MAX; }
-
-static void read_traits(neap_inner *inner) {
-  neap_traits none = {.size = sizeof(none)};
-  const neap_traits *traits = NEAP_HAS(inner->adapter, neap_adapter, traits) ? inner->adapter->traits : &none;
-  inner->concurrency = bound(NEAP_HAS(traits, neap_traits, concurrency) ? traits->concurrency : 0);
-  inner->batch = bound(NEAP_HAS(traits, neap_traits, batch) ? traits->batch : 0);
 }
 
 int neap__inner_open(const neap__inner_parent *parent, const char *config_json, void (*done)(void *ctx, neap_op *op),
@@ -364,7 +356,8 @@ int neap__inner_open(const neap__inner_parent *parent, const char *config_json, 
   inner->host.memory = host_memory;
   inner->host.now_ns = host_now_ns;
   inner->host.inner_open = host_inner_open;
-  read_traits(inner);
+  inner->concurrency = inner->config.limits.concurrency;
+  inner->batch = inner->config.limits.batch;
   rc = inner->adapter->open(inner->adapter, &inner->host, inner->config.params_json, &inner->self, err);
   if (rc) goto failed;
   *out = inner;

@@ -7,8 +7,8 @@
  *     done(ctx, op) <--------------- ownership checked, parts put together <--- host->done(part)
  *
  * An inner adapter has a host of its own that borrows the services of its opener's; its log lines carry its name. Of
- * its traits, batch and concurrency are kept, for an adapter may rely on them; deadline, retries and backoff are the
- * outermost tier's business, as are capacity and eviction. */
+ * its traits, batch and concurrency are kept (also as keys of its configuration), for an adapter may rely on them;
+ * deadline, retries and backoff are the outermost tier's business, as are capacity and eviction. */
 #pragma once
 #include <neap/adapter.h>
 

@@ -8,7 +8,7 @@
  * goes on, a batch at a time, until usage is below. Locked objects stay. A remove that fails is not repeated at once.
  * The store of a restarted server is listed first; until that is done nothing is evicted, for the oldest objects are
  * not known yet. With IsolatedLRU a tenant within an equal share of the usage keeps its objects as long as others
- * have more.
+ * have more. With ARC the engine's policy of that name chooses (Megiddo and Modha, FAST 2003; policy/arc.c).
  *
  * Loop thread, but for recover_sink (the adapter's) and recover_digest (the pool's). */
 #include <stdlib.h>
@@ -194,7 +194,7 @@ static void book_remove(neap__flight *flight, uint32_t i) {
     neap__catalogue_forget(tier->catalogue, &flight->ids[i], flight->seq);
   } else if (item) {
     neap__catalogue_leave(tier->catalogue, item, false);
-    neap__catalogue_touch(tier->catalogue, item); /* the next batch tries others */
+    neap__catalogue_defer(tier->catalogue, item); /* the next batch tries others */
   }
 }
 
@@ -307,6 +307,14 @@ static int recover_sink(neap_op *op, const neap_list_entry *entry) {
   return 0;
 }
 
+static void teach(neap__tier *tier) {
+  for (bool all = false; !all;) {
+    pthread_mutex_lock(&tier->lock);
+    all = neap__catalogue_teach(tier->catalogue, ADOPT_AT_ONCE);
+    pthread_mutex_unlock(&tier->lock);
+  }
+}
+
 /* On the pool, in parts: a million entries take seconds, and the loop needs the lock in between. */
 static void recover_digest(neap__flight *flight) {
   neap__tier *tier = flight->tier;
@@ -321,6 +329,7 @@ static void recover_digest(neap__flight *flight) {
     taken = neap__catalogue_adopt(tier->catalogue, r->found + r->adopted, part);
     pthread_mutex_unlock(&tier->lock);
   }
+  teach(tier);
 }
 
 static void recover_done(neap__task *task) {
@@ -349,13 +358,17 @@ static void recover_release(neap__task *task) {
 void neap__keep_recover(neap__tier *tier) {
   if (tier->config->capacity_bytes && !neap__tier_can(tier, NEAP_OP_REMOVE))
     NEAP_LOG_WARN("%s cannot remove objects: when its capacity is used up, stores fail", tier->name);
-  if (!neap__tier_can(tier, NEAP_OP_LIST)) return;
+  if (!neap__tier_can(tier, NEAP_OP_LIST)) {
+    teach(tier);
+    return;
+  }
   neap__task *task = neap__task_flying(NEAP_OP_LIST, 0);
   recovery *r = calloc(1, sizeof(*r));
   if (!task || !r) {
     NEAP_LOG_WARN("%s: no memory to list what the store holds", tier->name);
     neap__task_free(task);
     free(r);
+    teach(tier);
     return;
   }
   task->ctx = r;

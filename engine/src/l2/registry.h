@@ -66,7 +66,7 @@ typedef struct neap__tier_config {
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
   char *plugin_dirs; /* where the adapter's own inner adapters are looked for, too */
   bool shared, persist_enabled;
-  char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "noop" */
+  char eviction_policy[16]; /* "", "LRU", "IsolatedLRU", "ARC", "noop" */
   double trigger_watermark, eviction_ratio;
   uint64_t capacity_bytes; /* max_capacity_gb; 0 = not bounded by the framework */
   neap__limits limits;     /* concurrency 0: those of the adapter */

@@ -11,8 +11,10 @@
 #include <string.h>
 
 #include "l2/tier_defs.h"
+#include "policy/stream.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+#define DIGEST_HERE 65536u /* bytes whose checksum takes less time than a way to the pool and back */
 
 /* --- tasks ---------------------------------------------------------------------------------------------------- */
 
@@ -263,9 +265,10 @@ void neap__tier_arrived(neap__job *job) {
   neap__flight *flight = (neap__flight *)((char *)job - offsetof(neap__flight, job));
   if (flight->op.kind == NEAP_OP_LOAD && neap__keep_expect(flight)) flight->digest = verify;
   if (flight->digest && !flight->expired) {
+    bool here = flight->digest == verify && flight->bytes <= DIGEST_HERE;
     flight->job.run = digested;
-    if (neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
-    flight->digest(flight); /* a pool that is full: better here than not at all */
+    if (!here && neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
+    flight->digest(flight); /* also when the pool is full: better here than not at all */
   }
   settle(flight);
 }
@@ -334,12 +337,11 @@ static void start(neap__tier *tier, neap__flight *flight) {
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.in_flight_load_bytes += flight->bytes;
   pthread_mutex_unlock(&tier->lock);
 
-  if (flight->op.kind != NEAP_OP_STORE) {
-    hand_over(flight);
-  } else if (neap__pool_submit(tier->env.pool, crc_work, flight) != 0) {
+  if (flight->op.kind == NEAP_OP_STORE) {
+    if (flight->bytes > DIGEST_HERE && neap__pool_submit(tier->env.pool, crc_work, flight) == 0) return;
     compute_crcs(flight);
-    hand_over(flight);
   }
+  hand_over(flight);
 }
 
 /* What may be handed over next. Somebody waits for a read, so writes leave it a quarter of the places; a store waits
@@ -435,7 +437,7 @@ static void begin(void *arg) {
 static void tier_free(neap__tier *tier) {
   for (uint32_t i = 0; i < NEAP_TIER_RETIRED_MAX; i++) flight_free(tier->retired[i]);
   neap__trip_free(tier);
-  neap__guard_free(tier);
+  neap__guard_end(tier);
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);
@@ -465,6 +467,8 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
   if (!rc && !tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
+  if (!rc && strcmp(config->eviction_policy, "ARC") == 0)
+    rc = neap__catalogue_follow(tier->catalogue, neap__policy_find("ARC", NULL), err);
   if (!rc) rc = neap__mount_open(tier, config->adapter, config->params_json, &tier->mount, err);
   if (rc) {
     tier_free(tier);

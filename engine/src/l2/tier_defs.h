@@ -66,7 +66,7 @@ typedef struct neap__flight_queue {
 typedef struct neap__leg neap__leg;
 
 /* What the framework knows about a store that fails. Loop thread, the breaker's state in the statistics aside. */
-typedef struct neap__guard {
+typedef struct neap__tier_guard {
   neap__limits limits;
   /* trip.c */
   neap__leg *pausing, *short_of_room; /* until their time; until an eviction has ended */
@@ -80,7 +80,7 @@ typedef struct neap__guard {
   uint64_t probe_ns; /* when to probe, 0: not */
   bool full_told;
   struct neap__negative *negative; /* keys whose store failed; made when first needed */
-} neap__guard;
+} neap__tier_guard;
 
 /* A lookup of nothing that a new instance has to answer before it gets anything else. */
 typedef struct neap__check neap__check;
@@ -109,7 +109,7 @@ struct neap__tier {
   uint32_t queued, writes_in_flight;
   uint64_t queued_bytes, claimed;
   bool closing, removing, remove_failed, recovering; /* removing: victims are on their way out */
-  neap__guard guard;
+  neap__tier_guard guard;
   /* what gets new operations; set by the loop thread under the lock. Tables are never freed, mounts are. */
   neap__mount *mount;
   _Atomic(const neap_adapter *) table;
@@ -172,7 +172,7 @@ void neap__guard_full(neap__tier *tier);    /* the store is full and no room was
 bool neap__guard_is_full(neap__tier *tier); /* in that while */
 void neap__guard_stored(neap__tier *tier);  /* the store took an object */
 void neap__guard_reset(neap__tier *tier);   /* as if nothing had ever failed; its limits may be other ones */
-void neap__guard_free(neap__tier *tier);
+void neap__guard_end(neap__tier *tier);
 
 /* host.c */
 void neap__host_init(neap__tier *tier);

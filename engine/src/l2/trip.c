@@ -450,7 +450,7 @@ static uint64_t patience_ms(const neap__limits *limits) {
 
 int neap__tier_submit(neap__tier *tier, neap__task *task, uint64_t deadline_ms) {
   NEAP_ASSERT(neap__loop_here(tier->env.loop));
-  neap__guard *guard = &tier->guard;
+  neap__tier_guard *guard = &tier->guard;
   if (tier->closing) return NEAP_ECLOSED;
   if (!neap__tier_can(tier, (neap_op_kind)task->op.kind)) return NEAP_ENOTSUP;
   if (!task->op.count && task->op.kind != NEAP_OP_LIST) return NEAP_EINVAL;

@@ -57,7 +57,7 @@ struct making {
   uint16_t port;
   listener *listener; /* accept */
   neap__conn *conn;
-  void *context; /* of TLS; the caller's stack keeps it */
+  void *context; /* of TLS, counted */
   char *label, *server_name;
   int result;
   bool ended, delivered, addresses_only;
@@ -278,6 +278,7 @@ static void release_making(neap__await *await) {
   stop_accepting(m);
   if (!m->delivered) drop_conn(m, "given up: its connect was canceled");
   listener_drop(m->listener);
+  neap__tls_context_drop(m->context);
   free(m->addresses);
   free(m->label);
   free(m->server_name);
@@ -352,7 +353,7 @@ static int l_connect(lua_State *L) {
   if (refused) return refused;
   making *m = making_new(L, coro, label, server_name);
   if (!m) return no_memory(L, label);
-  m->context = context;
+  m->context = neap__tls_context_hold(context);
   m->port = port;
   if (timeout > 0) m->await.timeout_ns = neap__now_ns() + (uint64_t)(timeout * 1e9);
   int rc;
@@ -434,7 +435,7 @@ static int l_accept(lua_State *L) {
   if (!m) return no_memory(L, "accept");
   l->refs++;
   m->listener = l;
-  m->context = context;
+  m->context = neap__tls_context_hold(context);
   l->accepting = m;
   if (l->fd < 0) {
     give_up(m, UV_ECONNABORTED);

@@ -346,21 +346,7 @@ static neap__buffer *check_part(lua_State *L, int arg, struct iovec *out) {
     out->iov_base = (void *)(uintptr_t)lua_tolstring(L, arg, &out->iov_len);
     return NULL;
   }
-  uint64_t offset = 0, length;
-  neap__buffer *buffer;
-  if (lua_istable(L, arg)) {
-    int top = lua_gettop(L);
-    luaL_checkstack(L, 4, "parts");
-    for (int i = 1; i <= 3; i++) lua_rawgeti(L, arg, i);
-    buffer = neap__buffer_check(L, top + 1, false);
-    neap__buffer_range(L, top + 2, buffer->bytes, &offset, &length);
-    lua_settop(L, top); /* the table keeps the buffer */
-  } else {
-    buffer = neap__buffer_check(L, arg, false);
-    length = buffer->bytes;
-  }
-  *out = (struct iovec){.iov_base = buffer->data + offset, .iov_len = (size_t)length};
-  return buffer;
+  return neap__buffer_part(L, arg, false, out);
 }
 
 /* What a write needs beyond the call: its own list of parts, counted buffers, and copies of what is left of strings. */

@@ -185,6 +185,13 @@ void *neap__tls_context_check(lua_State *L, int arg) {
   return lua_isnoneornil(L, arg) ? NULL : *(SSL_CTX **)luaL_checkudata(L, arg, TYPE);
 }
 
+void *neap__tls_context_hold(void *context) {
+  if (context) SSL_CTX_up_ref(context);
+  return context;
+}
+
+void neap__tls_context_drop(void *context) { SSL_CTX_free(context); }
+
 static int l_collect(lua_State *L) {
   SSL_CTX **u = luaL_checkudata(L, 1, TYPE);
   SSL_CTX_free(*u);

@@ -11,6 +11,9 @@
 int neap__l_tls_context(lua_State *L);
 /* The SSL_CTX of the context at index arg, or NULL for nil. Raises for anything else. */
 void *neap__tls_context_check(lua_State *L, int arg);
+/* Counts and uncounts a context, which may be NULL. */
+void *neap__tls_context_hold(void *context);
+void neap__tls_context_drop(void *context);
 
 /* Begins TLS on c. name: the server's, or NULL on the server's side. UV_ENOMEM, or UV_EINVAL with c->why. */
 int neap__tls_start(neap__conn *c, void *context, const char *name);

@@ -97,6 +97,13 @@ typedef struct tier_change {
 static void work(void *arg) {
   tier_change *change = arg;
   uint64_t start = neap__now_ns();
+  neap__tier_set *tiers = change->call->http->config.engine->tiers;
+  neap__tier_entry e;
+  neap_error ignored;
+  if (!change->is_new && neap__tier_set_hold(tiers, change->name, &e, &ignored) == 0) { /* it may be an index */
+    memcpy(change->name, e.name, sizeof(change->name));
+    neap__tier_set_drop(tiers, e.index);
+  }
   change->work(change);
   change->ns = neap__now_ns() - start;
   neap__http_wake(change->call);

@@ -92,6 +92,30 @@ static cJSON *l2_eviction(const neap__tier_view *tiers) {
   return json;
 }
 
+/* What the framework did about the adapter's failures; LMCache does nothing, and has no names for it. */
+static void add_guard(cJSON *json, const neap__tier_stats *stats) {
+  cJSON *guard = cJSON_AddObjectToObject(json, "neap");
+  cJSON_AddStringToObject(guard, "breaker", neap__breaker_name((neap__breaker)stats->breaker));
+  cJSON_AddBoolToObject(guard, "store_paused", stats->store_paused);
+  cJSON_AddNumberToObject(guard, "queued", stats->queued);
+  const struct {
+    const char *name;
+    uint64_t value;
+  } counts[] = {{"breaker_opened", stats->breaker_opened},
+                {"breaker_refused", stats->breaker_refused},
+                {"retried_objects", stats->retried_objects},
+                {"joined_stores", stats->joined_stores},
+                {"negative_hits", stats->negative_hits},
+                {"no_space_pauses", stats->no_space_pauses},
+                {"no_space_refused", stats->no_space_refused},
+                {"quarantined", stats->quarantined},
+                {"deadlines", stats->deadlines}};
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(counts); i++) neap__http_json_u64(guard, counts[i].name, counts[i].value);
+  cJSON *failures = cJSON_AddObjectToObject(guard, "store_failures");
+  for (int code = 1; code < (int)NEAP_ARRAY_LEN(stats->store_failures); code++)
+    if (stats->store_failures[code]) neap__http_json_u64(failures, neap_err_name(-code), stats->store_failures[code]);
+}
+
 /* The adapter's own facts, and what the framework knows if those leave it out. */
 static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
   char text[ADAPTER_JSON_MAX];
@@ -107,6 +131,7 @@ static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
     neap__http_json_u64(json, "current_size_bytes", stats->used_bytes);
   if (stats->capacity_bytes && !cJSON_HasObjectItem(json, "max_capacity_bytes"))
     neap__http_json_u64(json, "max_capacity_bytes", stats->capacity_bytes);
+  if (!cJSON_HasObjectItem(json, "neap")) add_guard(json, stats);
   return json;
 }
 
@@ -206,6 +231,21 @@ void neap__http_status(neap__http_call *call) {
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 
+/* The status of the tier of that index, malloc'd, or NULL. */
+static char *status_of(neap__tier_set *tiers, uint32_t index) {
+  char number[16], *text = malloc(ADAPTER_JSON_MAX);
+  neap__tier_entry entry;
+  snprintf(number, sizeof(number), "%u", index);
+  bool told = false;
+  if (text && neap__tier_set_hold(tiers, number, &entry, NULL) == 0) {
+    told = neap__tier_status(entry.tier, text, ADAPTER_JSON_MAX) > 0;
+    neap__tier_set_drop(tiers, entry.index);
+  }
+  if (told) return text;
+  free(text);
+  return NULL;
+}
+
 void neap__http_metrics(neap__http_call *call) {
   const neap__http *http = call->http;
   if (!http->config.metrics) {
@@ -217,8 +257,12 @@ void neap__http_metrics(neap__http_call *call) {
   FILE *out = open_memstream(&text, &bytes);
   if (!out) return; /* no memory, no answer: the connection ends */
   neap__snapshot now;
+  char *statuses[NEAP_TIERS_MAX] = {NULL};
   neap__snapshot_take(http->config.engine, http->config.server, &now);
+  for (uint32_t i = 0; i < now.tier_count; i++)
+    now.tiers[i].status_json = statuses[i] = status_of(http->config.engine->tiers, now.tiers[i].index);
   neap__metrics_print(out, &now, http->config.instance_id);
+  for (uint32_t i = 0; i < now.tier_count; i++) free(statuses[i]);
   if (fclose(out) != 0) {
     free(text);
     return;

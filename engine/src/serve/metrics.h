@@ -18,6 +18,7 @@ typedef struct neap__snapshot {
     bool draining;
     char name[NEAP_TIER_NAME_BYTES]; /* the configured type */
     neap__tier_stats stats;
+    const char *status_json; /* of the adapter, or NULL; the caller's */
   } tiers[NEAP_TIERS_MAX];
 } neap__snapshot;
 
