@@ -1,6 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --
 -- neap.adapter - declares a store. The table is checked here, where the author's line is still known.
+--
+-- What happens to a script that takes too much. Memory: over `memory` an allocation fails and the hook ends with
+-- ENOMEM; the adapter goes on. What the FFI takes from C is not counted. Time: without `guarded` a script is compiled,
+-- and nothing can stop it: a hook that does not return is reported with its line after five seconds, the adapter is
+-- unhealthy, its operations end by their deadlines. With `guarded` it is interpreted, and a hook that runs for a
+-- `slice` without awaiting is stopped with a traceback. A call of C (a pattern that backtracks, ffi.C, os.execute) and
+-- a finalizer cannot be stopped either way. The module itself is always loaded guarded, within ten seconds.
 
 ---@class neap.Adapter
 ---@field version? string

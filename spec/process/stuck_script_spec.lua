@@ -35,8 +35,12 @@ describe('a store hook that never comes back', function()
     file:write(MODULE:format(declarations, body))
     file:close()
     -- a stuck VM is left to the end of the process on purpose
-    running = server.start { directory = directory, env = { ASAN_OPTIONS = 'detect_leaks=0' }, flags = { '--plugin-path', directory }, l2 = {
-      ('{"type":"plugin","module_path":"%s","class_name":"Stuck","deadline":0.5}'):format(path) } }
+    running = server.start {
+      directory = directory,
+      env = { ASAN_OPTIONS = 'detect_leaks=0' },
+      flags = { '--plugin-path', directory },
+      l2 = { ('{"type":"plugin","module_path":"%s","class_name":"Stuck","deadline":0.5}'):format(path) },
+    }
     return running
   end
 
