@@ -23,12 +23,21 @@ luajit|command -v luajit
 libuv1-dev|pkg-config --exists libuv
 libcjson-dev|pkg-config --exists libcjson
 libzmq3-dev|pkg-config --exists libzmq
-libmicrohttpd-dev|pkg-config --exists libmicrohttpd'
+libmicrohttpd-dev|pkg-config --exists libmicrohttpd
+libzstd-dev|pkg-config --exists libzstd
+libcurl4-openssl-dev|pkg-config --exists libcurl
+libexpat1-dev|pkg-config --exists expat
+libssl-dev|pkg-config --exists openssl'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck
+openssl|command -v openssl
 xz-utils|command -v xz
-curl|command -v curl'
+curl|command -v curl
+nginx-light|command -v nginx
+python3|command -v python3
+redis-server|command -v redis-server && command -v redis-cli
+openssl|command -v openssl'
 
 missing() {
   local package probe

@@ -22,6 +22,9 @@ esac
 install_missing "$build_needs
 $test_needs"
 
+say "servers for tests"
+tests/peers.sh build/peers
+
 passed=0 failed=0 skipped=0
 pass() { passed=$((passed + 1)); }
 fail() {

@@ -44,15 +44,14 @@ bool neap__fs_direct(int fd, bool on) {
   return flags >= 0 && fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
 }
 
-/* Whether this buffer may bypass the page cache; says once that some may not. */
-static bool use_direct(neap__fs *fs, int fd, const neap_object *object) {
-  if (!fs->odirect) return false;
-  if ((uintptr_t)object->data % NEAP_FS_ALIGN == 0 && object->bytes % NEAP_FS_ALIGN == 0)
-    return neap__fs_direct(fd, true);
+/* How many of the buffer's first bytes may bypass the page cache; says once that some may not at all. */
+static uint64_t direct_bytes(neap__fs *fs, const neap_object *object) {
+  if (!fs->odirect) return 0;
+  if ((uintptr_t)object->data % NEAP_FS_ALIGN == 0) return object->bytes - object->bytes % NEAP_FS_ALIGN;
   if (!atomic_exchange(&fs->unaligned_told, true))
     fs->host->log(fs->host->engine, NEAP_WARNING,
-                  "use_odirect: objects whose address or length is no multiple of 4096 go through the page cache");
-  return false;
+                  "use_odirect: objects whose address is no multiple of 4096 go through the page cache");
+  return 0;
 }
 
 /* --- temporary files ------------------------------------------------------------------------------------------ */
@@ -110,13 +109,15 @@ static int read_all(int fd, void *data, uint64_t bytes, uint64_t offset, uint64_
 
 /* --- store ---------------------------------------------------------------------------------------------------- */
 
+/* The aligned part past the page cache, what is left of the object and the trailer through it. */
 static bool write_object(neap__fs *fs, int fd, const neap_object *object) {
-  bool direct = use_direct(fs, fd, object);
-  if (!write_all(fd, object->data, object->bytes, 0)) return false;
+  uint64_t direct = direct_bytes(fs, object);
+  if (direct && !(neap__fs_direct(fd, true) && write_all(fd, object->data, direct, 0) && neap__fs_direct(fd, false)))
+    return false;
+  if (!write_all(fd, (const char *)object->data + direct, object->bytes - direct, direct)) return false;
   if (!fs->checksum) return true;
   uint8_t trailer[NEAP_FS_TRAILER_BYTES];
   trailer_make(fs, object, trailer);
-  if (direct && !neap__fs_direct(fd, false)) return false;
   return write_all(fd, trailer, sizeof(trailer), object->bytes);
 }
 
@@ -143,6 +144,10 @@ void neap__fs_store(neap__fs *fs, neap_object *object) {
   object->stored_bytes = 0;
   object->result = file_name(fs, object, name);
   if (object->result || there_already(fs, name, object->bytes)) return;
+  if (!neap__fs_room(fs, object->bytes)) {
+    object->result = neap__fs_failed(fs, "min_free_gb leaves no room for", name, ENOSPC);
+    return;
+  }
 
   int fd = neap__fs_temp(fs, temp);
   if (fd < 0) {
@@ -174,13 +179,26 @@ static void touch(int fd, const struct stat *st) {
   if (st->st_mtim.tv_sec + TOUCH_AFTER_S < time(NULL)) (void)futimens(fd, NULL);
 }
 
+/* As read_all. Without O_DIRECT the kernel is told that all of the file is wanted, and the first read is small, if so
+ * configured: it returns while the rest is on its way. */
+static int read_payload(neap__fs *fs, int fd, const neap_object *object) {
+  uint64_t direct = direct_bytes(fs, object);
+  if (!direct) {
+    if (fs->read_ahead) (void)posix_fadvise(fd, 0, (off_t)object->bytes, POSIX_FADV_WILLNEED);
+    return read_all(fd, object->data, object->bytes, 0, fs->read_ahead);
+  }
+  if (!neap__fs_direct(fd, true)) return errno;
+  int rc = read_all(fd, object->data, direct, 0, 0);
+  if (rc) return rc;
+  if (!neap__fs_direct(fd, false)) return errno;
+  return read_all(fd, (char *)object->data + direct, object->bytes - direct, direct, 0);
+}
+
 static int read_object(neap__fs *fs, int fd, const struct stat *st, const char *name, neap_object *object) {
-  bool direct = use_direct(fs, fd, object);
-  int rc = read_all(fd, object->data, object->bytes, 0, direct ? 0 : fs->read_ahead);
+  int rc = read_payload(fs, fd, object);
   uint8_t trailer[NEAP_FS_TRAILER_BYTES], expected[NEAP_FS_TRAILER_BYTES];
   bool has_trailer = (uint64_t)st->st_size == object->bytes + NEAP_FS_TRAILER_BYTES;
   if (rc == 0 && has_trailer) {
-    if (direct && !neap__fs_direct(fd, false)) return neap__fs_failed(fs, "cannot load", name, errno);
     rc = read_all(fd, trailer, sizeof(trailer), object->bytes, 0);
     trailer_make(fs, object, expected);
     if (rc == 0 && memcmp(trailer, expected, sizeof(trailer)) != 0) return NEAP_ECORRUPT;
@@ -228,6 +246,9 @@ void neap__fs_lookup(neap__fs *fs, neap_object *object) {
 void neap__fs_remove(neap__fs *fs, neap_object *object) {
   char name[NEAP_KEY_TEXT_MAX];
   object->result = file_name(fs, object, name);
-  if (object->result || unlinkat(fs->dir_fd, name, 0) == 0) return;
-  object->result = errno == ENOENT ? NEAP_ENOENT : neap__fs_failed(fs, "cannot remove", name, errno);
+  if (object->result) return;
+  if (unlinkat(fs->dir_fd, name, 0) == 0)
+    neap__fs_room_grew(fs);
+  else
+    object->result = errno == ENOENT ? NEAP_ENOENT : neap__fs_failed(fs, "cannot remove", name, errno);
 }

@@ -16,6 +16,7 @@
 
 #define WORKERS_MAX 64u
 #define LOOKS_PER_WORKER 32u /* a stat is too small for a worker of its own */
+#define GIB 1073741824.0
 #define BURST_NS UINT64_C(10000000000)
 
 /* --- failures ------------------------------------------------------------------------------------------------- */
@@ -134,6 +135,7 @@ static void close_store(void *self) {
   if (fs->tmp_fd >= 0 && fs->tmp_fd != fs->dir_fd) close(fs->tmp_fd);
   if (fs->dir_fd >= 0) close(fs->dir_fd);
   pthread_mutex_destroy(&fs->complaint_lock);
+  pthread_mutex_destroy(&fs->room_lock);
   free(fs->base_path);
   free(fs->tmp_path);
   free(fs);
@@ -179,6 +181,7 @@ static int parse(neap__fs *fs, const cJSON *params, bool *want_odirect, neap_err
   const char *tmp = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(params, "relative_tmp_dir"));
   const char *checksum = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(params, "checksum"));
   const cJSON *ahead = cJSON_GetObjectItemCaseSensitive(params, "read_ahead_size");
+  const cJSON *keep_gb = cJSON_GetObjectItemCaseSensitive(params, "min_free_gb");
   if (!base || !base[0]) {
     snprintf(err->text, sizeof(err->text), "base_path must be a non-empty string");
     return NEAP_EINVAL;
@@ -190,6 +193,7 @@ static int parse(neap__fs *fs, const cJSON *params, bool *want_odirect, neap_err
   fs->base_path = strdup(base);
   fs->tmp_path = tmp && tmp[0] ? strdup(tmp) : NULL;
   fs->read_ahead = cJSON_IsNumber(ahead) ? (uint64_t)ahead->valuedouble : 0;
+  fs->keep_free = cJSON_IsNumber(keep_gb) ? (uint64_t)(keep_gb->valuedouble * GIB) : NEAP_FS_KEEP_DEFAULT;
   fs->checksum = checksum && strcmp(checksum, "crc32") == 0;
   fs->recover = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(params, "recover_on_start"));
   *want_odirect = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(params, "use_odirect"));
@@ -214,6 +218,7 @@ static int open_store(const neap_adapter *adapter, const neap_host *host, const 
   fs->dir_fd = fs->tmp_fd = -1;
   fs->opened_ns = host->now_ns(host->engine);
   pthread_mutex_init(&fs->complaint_lock, NULL);
+  pthread_mutex_init(&fs->room_lock, NULL);
   int rc = parse(fs, params, &want_odirect, err);
   cJSON_Delete(params);
   if (rc == 0) rc = neap__fs_dirs_open(fs, want_odirect, err);
@@ -232,6 +237,8 @@ const neap_adapter neap__fs_adapter = {
         "{\"base_path\":{\"type\":\"string\",\"required\":true,\"doc\":\"directory of the files; made if missing\"},"
         "\"relative_tmp_dir\":{\"type\":\"string\",\"doc\":\"directory below base_path for unfinished files\"},"
         "\"read_ahead_size\":{\"type\":\"integer\",\"min\":1,\"doc\":\"bytes of a first small read\"},"
+        "\"min_free_gb\":{\"type\":\"number\",\"min\":0,\"max\":1000000000,"
+        "\"doc\":\"stores fail rather than leave less free on the file system; not given: 1, or 5 % of a small one\"},"
         "\"use_odirect\":{\"type\":\"boolean\",\"default\":false,\"doc\":\"bypass the page cache where possible\"},"
         "\"recover_on_start\":{\"type\":\"boolean\",\"default\":true,\"doc\":\"count the files that are there\"},"
         "\"checksum\":{\"type\":\"string\",\"enum\":[\"none\",\"crc32\"],\"default\":\"none\","

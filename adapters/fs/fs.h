@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #define NEAP_FS_ALIGN 4096u      /* of buffer and length for O_DIRECT; tried out at open */
+#define NEAP_FS_KEEP_DEFAULT UINT64_MAX
 #define NEAP_FS_TRAILER_BYTES 8u /* "nCRC", then the CRC-32C of the object, little-endian */
 
 typedef struct neap__fs {
@@ -29,6 +30,9 @@ typedef struct neap__fs {
   uint64_t opened_ns;
   atomic_uint_fast64_t temp_next;
   atomic_bool unaligned_told;
+  uint64_t keep_free; /* bytes of the file system that stores leave free; 0 = none */
+  pthread_mutex_t room_lock;
+  uint64_t room, room_asked_ns;
   pthread_mutex_t complaint_lock;
   int complaint_errno;
   uint64_t complaint_ns, complaints_held;
@@ -42,6 +46,10 @@ int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_
 /* dir.c: opens, makes and checks the directories of a new store; removes temporary files of dead writers. */
 int neap__fs_dirs_open(neap__fs *fs, bool want_odirect, neap_error *err);
 void neap__fs_list(neap__fs *fs, neap_op *op);
+
+/* room.c: whether a file of so many bytes may be written; if so they count as taken. Any thread. */
+bool neap__fs_room(neap__fs *fs, uint64_t bytes);
+void neap__fs_room_grew(neap__fs *fs);
 
 /* file.c: one object each, blocking, on a worker thread. They set object->result and stored_bytes. */
 void neap__fs_store(neap__fs *fs, neap_object *object);

@@ -13,12 +13,17 @@ typedef struct neap__command {
 } neap__command;
 
 int neap__cmd_server(int argc, char **argv);
+int neap__cmd_ctl(int argc, char **argv);
+int neap__cmd_check(int argc, char **argv);
+int neap__cmd_new(int argc, char **argv);
+int neap__cmd_bench(int argc, char **argv);
 
 /* Folders of the running program: of the build tree when it runs from one, else of the installation.
- * lua: the folder that holds neap/ (NEAP_LUA_DIR overrides); plugins: colon-separated. */
+ * lua: the folder that holds neap/ (NEAP_LUA_DIR overrides); plugins: colon-separated; templates: of `neap new`. */
 typedef struct neap__dirs {
   char lua[512];
   char plugins[4096];
+  char templates[512];
 } neap__dirs;
 
 /* Fills in what exists; a folder that does not exist is left out. */

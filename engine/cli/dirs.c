@@ -44,10 +44,10 @@ static bool find_source(const char *prefix, char *source, size_t cap) {
   return ok && source[0];
 }
 
-static void set_lua(neap__dirs *dirs, const char *base, const char *below) {
+static void set_dir(char *dir, size_t cap, const char *base, const char *below) {
   char path[PATH_MAX + 32];
   int n = snprintf(path, sizeof(path), "%s/%s", base, below);
-  if (n > 0 && (size_t)n < sizeof(dirs->lua) && is_dir(path)) memcpy(dirs->lua, path, (size_t)n + 1);
+  if (n > 0 && (size_t)n < cap && is_dir(path)) memcpy(dir, path, (size_t)n + 1);
 }
 
 static void add_plugins(neap__dirs *dirs, const char *base, const char *below) {
@@ -64,12 +64,14 @@ void neap__dirs_find(neap__dirs *dirs) {
   memset(dirs, 0, sizeof(*dirs));
   if (find_prefix(prefix, sizeof(prefix))) {
     if (find_source(prefix, source, sizeof(source))) {
-      set_lua(dirs, source, "lua");
+      set_dir(dirs->lua, sizeof(dirs->lua), source, "lua");
+      set_dir(dirs->templates, sizeof(dirs->templates), source, "examples/templates");
       add_plugins(dirs, source, "adapters");
       add_plugins(dirs, source, "examples");
       add_plugins(dirs, prefix, "lib/neap/adapters");
     } else {
-      set_lua(dirs, prefix, "share/neap/lua");
+      set_dir(dirs->lua, sizeof(dirs->lua), prefix, "share/neap/lua");
+      set_dir(dirs->templates, sizeof(dirs->templates), prefix, "share/neap/templates");
       add_plugins(dirs, prefix, "share/neap/adapters");
       add_plugins(dirs, prefix, NEAP_LIBDIR "/neap/adapters");
     }

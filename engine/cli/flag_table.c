@@ -55,6 +55,7 @@ static const neap__flag table[] = {
 
     TEXT("plugin-path", ACTS, NULL, "DIR[:DIR...]",
          "the only folders that adapters are loaded from; default: those that come with neap"),
+    SWITCH("watch", ACTS, "reload Lua adapters when their module is saved"),
     SWITCH("l1-keep", ACTS, "leave L1 in shared memory at exit, for the next start to take over"),
     INT("l1-slots-max", ACTS, "0", 0, 268435456, "most objects in L1; 0: by the size of L1"),
     CHOICE("log-level", ACTS, "info", "debug|info|warning|error", "the least level that is logged"),

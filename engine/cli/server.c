@@ -17,6 +17,7 @@
 #include "serve/http.h"
 #include "serve/metrics.h"
 #include "server_config.h"
+#include "watch.h"
 
 typedef struct program {
   neap__flags *flags;
@@ -25,6 +26,7 @@ typedef struct program {
   neap__engine *engine;
   neap__server *server;
   neap__http *http;
+  neap__watch *watch;
   neap__running running;
 } program;
 
@@ -116,6 +118,12 @@ static int open_fronts(program *p, neap_error *err) {
   return neap__http_open(&http, &p->http, err);
 }
 
+static int open_watch(program *p, neap_error *err) {
+  if (!neap__flags_on(p->flags, "watch")) return 0;
+  int rc = neap__watch_open(p->engine, &p->watch);
+  return rc ? neap__fail(err, rc, "--watch: cannot start its thread: %s", neap_strerror(rc)) : 0;
+}
+
 /* LMCache's lines, which scripts wait for; the wire server has said where it listens. */
 static void announce(const program *p) {
   const neap__flags *f = p->flags;
@@ -167,6 +175,7 @@ static void wait_for_signal(const program *p) {
 
 static void close_all(program *p) {
   bool keep = neap__flags_on(p->flags, "l1-keep");
+  neap__watch_close(p->watch);
   if (p->http) {
     neap__http_close(p->http);
     NEAP_LOG_INFO("LMCache HTTP server stopped");
@@ -182,6 +191,7 @@ static int run(program *p) {
   neap_error err = {0};
   int rc = open_engine(p, &err);
   if (rc == 0) rc = open_fronts(p, &err);
+  if (rc == 0) rc = open_watch(p, &err);
   if (rc == 0) {
     announce(p);
     if (neap__flags_on(p->flags, "disable-logging") || neap__flags_on(p->flags, "disable-observability"))

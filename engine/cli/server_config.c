@@ -172,9 +172,12 @@ static cJSON *show_l1(const neap__flags *flags, const neap__running *running) {
 
 /* The configuration as given, secrets masked, the adapter's defaults added; then the framework's own, as LMCache
  * names them. Defaults of a plugin's adapter_params are not shown: they may be what the masking does not know. */
-static cJSON *show_adapter(neap__tier *tier) {
-  const neap__tier_config *config = neap__tier_config_of(tier);
-  cJSON *json = cJSON_Parse(config->shown_json), *params = cJSON_Parse(config->params_json), *param;
+static cJSON *show_adapter(neap__tier_set *tiers, const neap__tier_entry *tier) {
+  const neap__tier_config *config = neap__tier_config_of(tier->tier);
+  char *shown = neap__tier_set_shown(tiers, tier->index), *checked = neap__tier_set_params(tiers, tier->index);
+  cJSON *json = cJSON_Parse(shown), *params = cJSON_Parse(checked), *param;
+  free(shown);
+  free(checked);
   if (!json) json = cJSON_CreateObject();
   if (!cJSON_HasObjectItem(json, "adapter_params")) {
     cJSON_ArrayForEach(param, params) {
@@ -214,8 +217,11 @@ static cJSON *show_storage(const neap__flags *flags, const neap__running *runnin
   cJSON_AddItemToObject(json, "l1_manager_config", show_l1(flags, running));
   add_eviction(json, "eviction_config", flags);
   cJSON *adapters = cJSON_AddArrayToObject(cJSON_AddObjectToObject(json, "l2_adapter_config"), "adapters");
-  for (uint32_t i = 0; i < running->engine->tier_count; i++)
-    cJSON_AddItemToArray(adapters, show_adapter(running->engine->tiers[i]));
+  neap__tier_view tiers;
+  neap__tier_set_view(running->engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++)
+    cJSON_AddItemToArray(adapters, show_adapter(running->engine->tiers, &tiers.entries[i]));
+  neap__tier_view_drop(running->engine->tiers, &tiers);
   add_flags(json, flags, plain, NEAP_ARRAY_LEN(plain));
   cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "l1_manager_configs"), show_l1(flags, running));
   return json;

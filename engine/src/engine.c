@@ -13,6 +13,8 @@
 #define WORK_QUEUE 65536u
 #define GRACE_MS 10000u
 #define PREFETCHES 8u
+#define CHANGES 4u /* changes of adapters at once; each may wait for an adapter */
+#define CHANGE_QUEUE 64u
 
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
@@ -39,18 +41,11 @@ static int open_tiers(neap__engine *e, neap_error *err) {
                       NEAP_TIERS_MAX);
   neap__tier_env env = {.loop = e->loop, .pool = e->pool, .names = e->names};
   neap__l1_memory(e->l1, &env.memory);
-  for (uint32_t i = 0; i < e->config.l2_adapter_count; i++) {
-    int rc = neap__tier_config_parse(e->config.l2_adapters[i], i + 1, e->config.plugin_dirs, &e->tier_configs[i], err);
-    if (rc) return rc;
-    env.index = i;
-    rc = neap__tier_open(&e->tier_configs[i], &env, &e->tiers[i], err);
-    if (rc) {
-      neap__tier_config_free(&e->tier_configs[i]);
-      return rc;
-    }
-    e->tier_count++;
-  }
-  return 0;
+  int rc = neap__tier_set_open(&env, e->config.plugin_dirs, &e->tiers);
+  if (rc) return neap__fail(err, rc, "out of memory opening the adapters");
+  for (uint32_t i = 0; i < e->config.l2_adapter_count && rc == 0; i++)
+    rc = neap__tier_set_attach(e->tiers, e->config.l2_adapters[i], i + 1, NULL, err);
+  return rc;
 }
 
 static int open_flows(neap__engine *e, neap_error *err) {
@@ -59,7 +54,6 @@ static int open_flows(neap__engine *e, neap_error *err) {
   neap__storer_config store = {.l1 = e->l1,
                                .loop = e->loop,
                                .tiers = e->tiers,
-                               .tier_count = e->tier_count,
                                .pending_bytes_max = e->config.l1.pool_bytes / 2,
                                .skip_l1 = e->config.skip_l1};
   uint32_t in_flight = e->config.prefetch_in_flight;
@@ -69,7 +63,6 @@ static int open_flows(neap__engine *e, neap_error *err) {
                                 .evictor = e->evictor,
                                 .loop = e->loop,
                                 .tiers = e->tiers,
-                                .tier_count = e->tier_count,
                                 .in_flight_max = in_flight ? in_flight : PREFETCHES,
                                 .deadline_ms = e->config.prefetch_deadline_ms,
                                 .retain = e->config.retain,
@@ -89,6 +82,7 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   }
   int rc = neap__loop_open("neap-loop", &e->loop);
   if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
+  if (!rc) rc = neap__pool_open(CHANGES, CHANGE_QUEUE, &e->changes);
   if (rc) neap__fail(err, rc, "cannot start the engine's threads: %s", neap_strerror(rc));
   if (!rc) rc = open_l1(e, err);
   if (!rc) rc = open_tiers(e, err);
@@ -101,26 +95,22 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   return 0;
 }
 
-/* All tiers share one grace, however many there are. False if an adapter was left open. */
-static bool close_tiers(neap__engine *e, uint64_t grace_ms) {
-  bool all = true;
-  uint64_t until = neap__now_ns() + grace_ms * 1000000u;
-  for (uint32_t i = 0; i < e->tier_count; i++) {
-    uint64_t now = neap__now_ns();
-    all &= neap__tier_close(e->tiers[i], now < until ? (until - now) / 1000000u : 0);
-    neap__tier_config_free(&e->tier_configs[i]);
-  }
-  return all;
+static void forget(void *ctx, uint32_t index) { neap__fetcher_forget(((neap__engine *)ctx)->fetcher, index); }
+
+int neap__engine_detach(neap__engine *e, const char *name, uint64_t grace_ms, neap_error *err) {
+  return neap__tier_set_detach(e->tiers, name, grace_ms, forget, e, err);
 }
 
-/* Stores first (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight; only then may
- * the memory go that adapters were given. */
+/* Changes first, then stores (they need tiers), then fetches stop using L2, then the tiers wait for what is in flight;
+ * only then may the memory go that adapters were given. */
 void neap__engine_close(neap__engine *e, bool keep_l1) {
   if (!e) return;
   uint64_t grace_ms = e->config.close_grace_ms ? e->config.close_grace_ms : GRACE_MS;
+  if (e->tiers) neap__tier_set_hurry(e->tiers);
+  if (e->changes) neap__pool_close(e->changes);
   neap__storer_close(e->storer, grace_ms);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
-  bool all_closed = close_tiers(e, grace_ms);
+  bool all_closed = !e->tiers || neap__tier_set_close(e->tiers, grace_ms); /* one grace for all of them */
   neap__fetcher_close(e->fetcher);
   neap__evictor_close(e->evictor);
   if (!all_closed) {

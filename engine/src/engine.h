@@ -5,13 +5,11 @@
  *   serve/  ->  engine  =  flow/{store,fetch,evict}  over  l2/tier*, policy/stream, l1/l1, chunk/names, base/loop
  *
  * The struct is open to serve/ and to the host API: they call the flows directly. Members are set by open and do not
- * change until close. */
+ * change until close; what the set of tiers holds does (live.h). */
 #pragma once
 #include "flow/evict.h"
 #include "flow/fetch.h"
 #include "flow/store.h"
-
-#define NEAP_TIERS_MAX 16u
 
 typedef struct neap__engine_config {
   neap__l1_config l1;          /* emit is set by the engine */
@@ -37,9 +35,8 @@ typedef struct neap__engine {
   neap__l1_report report;
   neap__stream *stream;
   neap__evictor *evictor;
-  neap__tier *tiers[NEAP_TIERS_MAX];
-  neap__tier_config tier_configs[NEAP_TIERS_MAX];
-  uint32_t tier_count;
+  neap__tier_set *tiers;
+  neap__pool *changes; /* its threads open and close adapters while the engine runs */
   neap__storer *storer;
   neap__fetcher *fetcher;
   uint64_t opened_ns;
@@ -47,7 +44,10 @@ typedef struct neap__engine {
 
 /* Opens everything; on failure nothing is left behind and err names the part. Strings of config are borrowed. */
 int neap__engine_open(const neap__engine_config *config, neap__engine **out, neap_error *err);
+/* Detaches a tier; see neap__tier_set_detach. Blocks: on a thread of engine->changes, for instance. */
+int neap__engine_detach(neap__engine *engine, const char *name, uint64_t grace_ms, neap_error *err);
 /* Drains: stores in flight finish (bounded), tiers and L1 close. keep_l1 leaves L1 for the next start. All fetches have
- * been ended before. An adapter that does not give its operations back in time is left open, and with it the memory and
- * the threads that it may use: that is said in the log, and L1's names are removed all the same. */
+ * been ended before, and no change is asked for any more. An adapter that does not give its operations back in time is
+ * left open, and with it the memory and the threads that it may use: that is said in the log, and L1's names are
+ * removed all the same. */
 void neap__engine_close(neap__engine *engine, bool keep_l1);

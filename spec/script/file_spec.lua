@@ -59,6 +59,58 @@ describe('neap.file', function()
       f:close()]])
   end)
 
+  it('moves lists of parts in one go', function()
+    assert.equals('[12,12,"def--abcde","ghijkl",4,0]', run([[
+      local f = assert(file.open(dir .. '/sub', 'w+'))
+      local wrote = f:pwritev({ { buf, 3, 3 }, { buf, 6, 0 }, { buf, 0, 3 }, { buf, 6 } }, 0)
+      local b, c = neap.buffer(10):fill(45), neap.buffer(6)
+      local moved = f:preadv({ { b, 0, 3 }, { b, 5, 3 }, c }, 0)
+      b:copy(buf, 5, 0, 5)
+      report = { wrote, moved, b:peek(0, 10), c:peek(0, 6), f:preadv({ { b, 0, 2 }, c }, 8), f:pwrite(b, 0, 0, 0) }
+      f:close()
+      file.unlink(dir .. '/sub')]], 'abcdefghijkl'))
+  end)
+
+  it('moves more parts than one system call takes at once, in order', function()
+    assert.equals('[4096,true]', run [[
+      local b, parts = neap.buffer(4096), {}
+      for i = 0, 1023 do b:poke(i * 4, ('%04d'):format(i)) parts[i + 1] = { b, (1023 - i) * 4, 4 } end
+      local f = assert(file.open(dir .. '/sub', 'w+'))
+      report = { (f:pwritev(parts, 0)) }
+      local back = neap.buffer(4)
+      f:pread(back, 4092)
+      report[2] = back:peek(0, 4) == '0000'
+      f:close()
+      file.unlink(dir .. '/sub')]])
+  end)
+
+  it('links, cuts and syncs', function()
+    assert.equals('[true,true,true,3,"EEXIST"]', run([[
+      local f = assert(file.open(dir .. '/sub', 'w', { permissions = 384, synced = true }))
+      f:pwrite(buf, 0)
+      report = { f:truncate(3), f:fdatasync(), file.link(dir .. '/sub', dir .. '/link') }
+      report[4] = file.stat(dir .. '/link').size
+      report[5] = select(2, file.link(dir .. '/sub', dir .. '/link'))
+      f:close()
+      file.unlink(dir .. '/sub')
+      file.unlink(dir .. '/link')]], 'abcdef'))
+  end)
+
+  it('goes past the page cache where the file system can, and says EINVAL where it cannot', function()
+    local json = run [[
+      local f, code = file.open(dir .. '/sub', 'w+', { direct = true })
+      if not f then
+        report = { code }
+      else
+        local b = neap.buffer(8192):fill(66)
+        local whole, odd = f:pwrite(b, 0), { f:pread(b, 1, 0, 512) }
+        report = { whole, odd[2] or 'cached' }
+        f:close()
+      end
+      file.unlink(dir .. '/sub')]]
+    assert.is_true(json == '["EINVAL"]' or json == '[8192,"EINVAL"]' or json == '[8192,"cached"]', json)
+  end)
+
   it('makes, renames, lists, describes and removes', function()
     assert.equals('[["file","x",7],["directory"],true,true,0]', run [[
       assert(file.mkdir(dir .. '/sub'))
@@ -98,6 +150,12 @@ describe('neap.file', function()
     for call, expected in pairs {
       ["file.open(dir, 'rw')"] = "invalid option 'rw'",
       ['file.open()'] = 'string expected',
+      ["file.open(dir, 'r', { direct = 1 })"] = "option 'direct' is a number, expected a boolean",
+      ["file.open(dir, 'r', { odirect = true })"] = "option 'odirect' is a boolean, expected permissions, direct",
+      ["file.open('/dev/null'):preadv({}, 0)"] = 'expected 1 to 1024 parts',
+      ["file.open('/dev/null'):preadv({ buf }, 0)"] = 'read%-only',
+      ["file.open('/dev/null'):pwritev({ { buf, 0, 100 } }, 0)"] = 'length is 100',
+      ["file.open('/dev/null'):pwritev({ 'text' }, 0)"] = 'neap.buffer expected',
       ["file.open('/dev/null'):pread(buf, 0)"] = 'read%-only',
       ["file.open('/dev/null'):pread(neap.buffer(1), -1)"] = 'expected a file offset',
       ["file.open('/dev/null'):pread(neap.buffer(1), 0, 2)"] = 'offset is 2',

@@ -27,6 +27,8 @@ int test_driver_status(test_driver *, char *, size_t);
 bool test_driver_logged(test_driver *, const char *);
 void test_driver_watchdog(uint64_t);
 const char *test_driver_schema(test_driver *);
+void test_driver_traits(test_driver *, uint32_t *);
+const char *test_driver_reconfigure(test_driver *, const char *, char *, size_t);
 char *mkdtemp(char *);
 int rmdir(const char *);
 ]]
@@ -205,6 +207,21 @@ end
 function Driver:schema()
   local schema = lib.test_driver_schema(self.handle)
   return schema ~= nil and ffi.string(schema) or nil
+end
+
+--- What the adapter declares; 0 is the framework's default.
+function Driver:traits()
+  local values = ffi.new 'uint32_t[5]'
+  lib.test_driver_traits(self.handle, values)
+  return { concurrency = values[0], batch = values[1], deadline_ms = values[2], retries = values[3],
+    backoff_ms = values[4] }
+end
+
+--- Gives it changed parameters, as JSON text; the name of the result and the error's text.
+function Driver:reconfigure(params)
+  local err = ffi.new('char[?]', ERR_BYTES)
+  local result = lib.test_driver_reconfigure(self.handle, params, err, ERR_BYTES)
+  return ffi.string(result), ffi.string(err)
 end
 
 --- Closes the adapter; raises if an operation did not end exactly once.

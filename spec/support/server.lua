@@ -23,8 +23,11 @@ struct neap_sockaddr { uint16_t family, port; uint32_t address; char zero[8]; };
 int socket(int domain, int type, int protocol);
 int bind(int fd, const struct neap_sockaddr *address, unsigned bytes);
 int getsockname(int fd, struct neap_sockaddr *address, unsigned *bytes);
+int connect(int fd, const struct neap_sockaddr *address, unsigned bytes);
 int setenv(const char *name, const char *value, int overwrite);
+int unsetenv(const char *name);
 uint16_t ntohs(uint16_t value);
+uint16_t htons(uint16_t value);
 struct neap_timespec { long s; long ns; };
 int clock_gettime(int clock, struct neap_timespec *out);
 char *mkdtemp(char *template);
@@ -61,13 +64,24 @@ end
 
 ---A port that was free a moment ago.
 ---@return integer
-local function free_port()
+function M.free_port()
   local fd = C.socket(2, 1, 0)
   local address = ffi.new('struct neap_sockaddr', { family = 2, address = 0x0100007f })
   local bytes = ffi.new('unsigned[1]', ffi.sizeof(address))
   assert(C.bind(fd, address, bytes[0]) == 0 and C.getsockname(fd, address, bytes) == 0, 'no free port')
   C.close(fd)
   return C.ntohs(address.port)
+end
+
+---Whether something listens on a port of loopback.
+---@param port integer
+---@return boolean
+function M.listening(port)
+  local fd = C.socket(2, 1, 0)
+  local address = ffi.new('struct neap_sockaddr', { family = 2, port = C.htons(port), address = 0x0100007f })
+  local connected = C.connect(fd, address, ffi.sizeof(address)) == 0
+  C.close(fd)
+  return connected
 end
 
 ---A private directory.
@@ -121,12 +135,20 @@ function M.spawn(argv, log, env)
   assert(pid >= 0, 'fork failed')
   if pid > 0 then return pid end
   C.prctl(PDEATHSIG, SIGKILL, 0, 0, 0)
+  C.unsetenv 'LD_PRELOAD' -- a sanitizer that this process needs is not for others
   for name, value in pairs(env or {}) do C.setenv(name, value, 1) end
   local fd = C.open(log, 0x441, ffi.cast('int', 0x1a4)) -- O_WRONLY|O_CREAT|O_APPEND, 0644
   C.dup2(fd, 1)
   C.dup2(fd, 2)
   C.execv(argv[1], ffi.cast('char *const *', array))
   C._exit(127)
+end
+
+---Ends a process of spawn's with kill -9 and waits for its end.
+---@param pid integer
+function M.kill(pid)
+  C.kill(pid, SIGKILL)
+  C.waitpid(pid, nil, 0)
 end
 
 ---@class Server
@@ -153,7 +175,7 @@ Server.__index = Server
 function M.launch(options)
   local self = setmetatable({ options = options, shm = options.shm or M.shm_name() }, Server)
   options.directory = options.directory or M.directory()
-  self.port, self.http_port = free_port(), free_port()
+  self.port, self.http_port = M.free_port(), M.free_port()
   self.endpoint = 'tcp://127.0.0.1:' .. self.port
   self.log = options.directory .. '/server.log'
   self:exec()

@@ -17,7 +17,7 @@ Workload.__index = Workload
 local requests, instances = 0, 4097
 
 ---@param running Server
----@param options? { hidden?: integer, timeout_ms?: integer }
+---@param options? { hidden?: integer, timeout_ms?: integer, instance_id?: integer }
 ---@return Workload
 local function new(running, options)
   options = options or {}
@@ -25,7 +25,7 @@ local function new(running, options)
   local self = setmetatable({
     worker = running:connect { timeout_ms = options.timeout_ms },
     scheduler = running:connect { timeout_ms = options.timeout_ms },
-    instance_id = instances,
+    instance_id = options.instance_id or instances,
     layout = {
       model_name = 'demo/tiny-llama', world_size = 1, block_size = 128, num_layers = 2,
       hidden_dim_size = options.hidden or 256, dtype_str = 'bfloat16', use_mla = true, num_physical_slots = CHUNK,
@@ -43,7 +43,8 @@ local function whole(tokens) return math.floor(tokens / CHUNK) * CHUNK end
 ---@return Key
 function Workload:key(prompt, tokens, from)
   requests = requests + 1
-  return client.key(self.layout, pattern.tokens(prompt * 7, tokens), from or 0, whole(tokens), 'cmpl-' .. requests)
+  local name = ('cmpl-%d-%d'):format(self.instance_id, requests)
+  return client.key(self.layout, pattern.tokens(prompt * 7, tokens), from or 0, whole(tokens), name)
 end
 
 function Workload.seed(_, prompt, chunk) return pattern.seed(prompt, chunk) end

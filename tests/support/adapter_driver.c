@@ -22,17 +22,23 @@ struct test_driver {
   test_host *host;
   const neap_adapter *table;
   void *self;
+  char *plugin_dirs;
   key_text *keys; /* the strings of the objects' keys */
 };
 
-static test_driver *open_checked(const neap_adapter *table, const char *params_json, neap_error *err, int *rc) {
+static test_driver *open_checked(const neap_adapter *table, const char *params_json, const char *plugin_dirs,
+                                 neap_error *err, int *rc) {
   test_driver *driver = calloc(1, sizeof *driver);
   NEAP_ASSERT(driver != NULL);
   driver->host = test_host_open(2);
   driver->table = table;
+  driver->plugin_dirs = strdup(plugin_dirs);
+  NEAP_ASSERT(driver->plugin_dirs != NULL);
+  test_host_set_plugin_dirs(driver->host, driver->plugin_dirs);
   *rc = table->open(table, test_host_table(driver->host), params_json, &driver->self, err);
   if (*rc == 0) return driver;
   test_host_close(driver->host);
+  free(driver->plugin_dirs);
   free(driver);
   return NULL;
 }
@@ -41,7 +47,7 @@ static test_driver *open_table(const neap_adapter *table, const char *params_jso
   char *checked = NULL;
   *rc = neap__schema_check(table->schema_json, params_json, "adapter_params", &checked, err);
   if (*rc != 0) return NULL;
-  test_driver *driver = open_checked(table, checked, err, rc);
+  test_driver *driver = open_checked(table, checked, "", err, rc);
   free(checked);
   return driver;
 }
@@ -81,7 +87,7 @@ test_driver *test_driver_open_config(const char *lua_dir, const char *json, cons
   added = true;
   int rc = neap__tier_config_parse(json, 0, plugin_dirs, &config, &error);
   if (rc == 0) {
-    driver = open_checked(config.adapter, config.params_json, &error, &rc);
+    driver = open_checked(config.adapter, config.params_json, plugin_dirs, &error, &rc);
     neap__tier_config_free(&config);
   }
   tell(err, cap, rc, &error);
@@ -91,6 +97,7 @@ test_driver *test_driver_open_config(const char *lua_dir, const char *json, cons
 uint32_t test_driver_close(test_driver *driver) {
   driver->table->close(driver->self);
   uint32_t wrong = test_host_close(driver->host);
+  free(driver->plugin_dirs);
   for (key_text *key = driver->keys, *next; key; key = next) {
     next = key->next;
     free(key);
@@ -99,10 +106,7 @@ uint32_t test_driver_close(test_driver *driver) {
   return wrong;
 }
 
-bool test_driver_can(test_driver *driver, uint32_t kind) {
-  const neap_adapter *t = driver->table;
-  return (kind <= NEAP_OP_LOAD) || (kind == NEAP_OP_REMOVE && t->remove) || (kind == NEAP_OP_LIST && t->list);
-}
+bool test_driver_can(test_driver *driver, uint32_t kind) { return neap__kit_can(driver->table, (neap_op_kind)kind); }
 
 test_op *test_driver_op(test_driver *driver, uint32_t kind, uint32_t count, uint64_t deadline_ms) {
   test_op *op = test_op_new(driver->host, (neap_op_kind)kind, count);
@@ -150,3 +154,19 @@ int test_driver_status(test_driver *driver, char *json, size_t cap) {
 bool test_driver_logged(test_driver *driver, const char *text) { return test_host_logged(driver->host, text); }
 void test_driver_watchdog(uint64_t limit_ms) { neap__watchdog_set_limit(limit_ms); }
 const char *test_driver_schema(test_driver *driver) { return driver->table->schema_json; }
+
+void test_driver_traits(test_driver *driver, uint32_t values[5]) {
+  static const neap_traits none;
+  const neap_traits *traits = NEAP_HAS(driver->table, neap_adapter, traits) ? driver->table->traits : NULL;
+  if (!traits) traits = &none;
+  uint32_t declared[] = {traits->concurrency, traits->batch, traits->deadline_ms, traits->retries, traits->backoff_ms};
+  memcpy(values, declared, sizeof(declared));
+}
+
+const char *test_driver_reconfigure(test_driver *driver, const char *params_json, char *err, size_t cap) {
+  neap_error error = {0};
+  if (!NEAP_HAS(driver->table, neap_adapter, reconfigure)) return neap_err_name(NEAP_ENOTSUP);
+  int rc = driver->table->reconfigure(driver->self, params_json, &error);
+  snprintf(err, cap, "%s", error.text);
+  return neap_err_name(rc);
+}

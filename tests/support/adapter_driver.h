@@ -47,3 +47,8 @@ TEST_DRIVER_EXPORT bool test_driver_logged(test_driver *driver, const char *text
 TEST_DRIVER_EXPORT void test_driver_watchdog(uint64_t limit_ms);
 /* The schema of the adapter, or NULL. */
 TEST_DRIVER_EXPORT const char *test_driver_schema(test_driver *driver);
+/* What the adapter declares: concurrency, batch, deadline_ms, retries, backoff_ms. */
+TEST_DRIVER_EXPORT void test_driver_traits(test_driver *driver, uint32_t values[5]);
+/* Gives it changed parameters. "NEAP_OK", or the error's name with the text in err. */
+TEST_DRIVER_EXPORT const char *test_driver_reconfigure(test_driver *driver, const char *params_json, char *err,
+                                                       size_t cap);

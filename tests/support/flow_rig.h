@@ -36,6 +36,7 @@ typedef struct flow_store {
   neap_op *held[FLOW_HELD_MAX];
   uint32_t held_count, calls[FLOW_KINDS], busy[FLOW_KINDS], busy_max[FLOW_KINDS], opened, closed;
   bool refuse_open;
+  int nothing; /* result for keys that no test uses; 0: NEAP_ENOENT */
 } flow_store;
 
 extern flow_store flow_stores[FLOW_STORES];
@@ -52,7 +53,7 @@ int flow_setup(void **state);
 int flow_teardown(void **state);
 void flow_open(flow_rig *rig, uint32_t stores);
 void flow_close(flow_rig *rig);         /* what teardown does, for tests that look at what is left */
-const char *const *flow_adapters(void); /* the JSON texts of the stores */
+const char *const *flow_adapters(void); /* the JSON texts of the stores, unless the test's config has others */
 
 /* --- the stores ----------------------------------------------------------------------------------------------- */
 

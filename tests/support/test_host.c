@@ -1,164 +1,39 @@
 /* SPDX-License-Identifier: MIT
  *
- * support/test_host.c - see test_host.h. One mutex guards the list of operations and the log; done() takes none. */
+ * support/test_host.c - see test_host.h. */
 #include "support/test_host.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "base/base.h"
-#include "chunk/key.h"
-
-#define WAIT_S 30
-#define LOG_BYTES 65536
-#define QUEUE_MAX 4096
-
-struct test_host {
-  neap_host table;
-  neap__pool *pool;
-  atomic_bool refuse;
-  neap_memory memory;
-  pthread_mutex_t mutex;
-  test_op *ops;
-  size_t log_bytes;
-  char log[LOG_BYTES];
-};
-
-static void host_done(void *engine, neap_op *op) {
-  test_op *wrapper = (test_op *)op;
-  (void)engine;
-  atomic_fetch_add(&wrapper->done_count, 1);
-  sem_post(&wrapper->ended);
-}
-
-static void host_log(void *engine, neap_log_level level, const char *text) {
-  test_host *host = engine;
-  (void)level;
-  pthread_mutex_lock(&host->mutex);
-  int wrote = snprintf(host->log + host->log_bytes, LOG_BYTES - host->log_bytes, "%s\n", text);
-  host->log_bytes = NEAP_MIN(host->log_bytes + (size_t)NEAP_MAX(wrote, 0), (size_t)LOG_BYTES - 1);
-  pthread_mutex_unlock(&host->mutex);
-}
-
-static int host_queue_work(void *engine, void (*work)(void *arg), void *arg) {
-  test_host *host = engine;
-  return atomic_load(&host->refuse) ? NEAP_ELIMIT : neap__pool_submit(host->pool, work, arg);
-}
-
-static int host_memory(void *engine, neap_memory *out) {
-  test_host *host = engine;
-  if (host->memory.bytes == 0) return NEAP_ENOTSUP;
-  *out = host->memory;
-  return 0;
-}
-
-static uint64_t host_now_ns(void *engine) {
-  (void)engine;
-  return neap__now_ns();
-}
+#define WAIT_MS 30000
 
 test_host *test_host_open(uint32_t threads) {
-  test_host *host = calloc(1, sizeof *host);
-  NEAP_ASSERT(host != NULL);
-  NEAP_ASSERT(neap__pool_open(threads, QUEUE_MAX, &host->pool) == 0);
-  pthread_mutex_init(&host->mutex, NULL);
-  host->table = (neap_host){
-      .size = sizeof(neap_host),
-      .abi = NEAP_ADAPTER_ABI,
-      .engine = host,
-      .done = host_done,
-      .log = host_log,
-      .queue_work = host_queue_work,
-      .memory = host_memory,
-      .key_format = neap__key_format,
-      .key_parse = neap__key_parse,
-      .crc32c = neap__crc32c,
-      .now_ns = host_now_ns,
-  };
+  test_host *host = NULL;
+  NEAP_ASSERT(neap__kit_host_open(threads, &host) == 0);
   return host;
 }
 
-static void op_free(test_op *op) {
-  for (uint32_t i = 0; i < op->entries_count; i++) {
-    free(op->entries[i].model);
-    free(op->entries[i].salt);
-  }
-  free(op->entries);
-  free(op->objects);
-  sem_destroy(&op->ended);
-  free(op);
-}
-
-uint32_t test_host_close(test_host *host) {
-  uint32_t wrong = 0;
-  neap__pool_close(host->pool);
-  for (test_op *op = host->ops, *next; op; op = next) {
-    next = op->next;
-    wrong += atomic_load(&op->done_count) != 1;
-    op_free(op);
-  }
-  pthread_mutex_destroy(&host->mutex);
-  free(host);
-  return wrong;
-}
-
-const neap_host *test_host_table(test_host *host) { return &host->table; }
-
-void test_host_refuse_work(test_host *host, bool refuse) { atomic_store(&host->refuse, refuse); }
-
-void test_host_set_memory(test_host *host, neap_memory memory) { host->memory = memory; }
-
-bool test_host_logged(test_host *host, const char *text) {
-  pthread_mutex_lock(&host->mutex);
-  bool found = strstr(host->log, text) != NULL;
-  pthread_mutex_unlock(&host->mutex);
-  return found;
-}
-
-static int op_sink(neap_op *neap, const neap_list_entry *entry) {
-  test_op *op = (test_op *)neap;
-  op->entries = reallocarray(op->entries, op->entries_count + 1u, sizeof *op->entries);
-  NEAP_ASSERT(op->entries != NULL);
-  test_entry *kept = &op->entries[op->entries_count++];
-  *kept = (test_entry){*entry, strdup(entry->key.model), strdup(entry->key.salt)};
-  kept->entry.key.model = kept->model;
-  kept->entry.key.salt = kept->salt;
-  return op->entries_stop && op->entries_count >= op->entries_stop;
-}
+uint32_t test_host_close(test_host *host) { return neap__kit_host_close(host); }
+const neap_host *test_host_table(test_host *host) { return neap__kit_host_table(host); }
+void test_host_refuse_work(test_host *host, bool refuse) { neap__kit_host_refuse_work(host, refuse); }
+void test_host_set_memory(test_host *host, neap_memory memory) { neap__kit_host_set_memory(host, memory); }
+void test_host_set_plugin_dirs(test_host *host, const char *dirs) { neap__kit_host_set_plugin_dirs(host, dirs); }
+bool test_host_logged(test_host *host, const char *text) { return neap__kit_host_logged(host, text, NULL, 0); }
 
 test_op *test_op_new(test_host *host, neap_op_kind kind, uint32_t count) {
-  test_op *op = calloc(1, sizeof *op);
+  test_op *op = neap__kit_op_new(host, kind, count);
   NEAP_ASSERT(op != NULL);
-  op->objects = count ? calloc(count, sizeof *op->objects) : NULL;
-  NEAP_ASSERT(count == 0 || op->objects != NULL);
-  for (uint32_t i = 0; i < count; i++) op->objects[i].result = NEAP_EIO;
-  op->op = (neap_op){.size = sizeof(neap_op), .kind = kind, .count = count, .objects = op->objects};
-  op->op.sink = op_sink;
-  op->op.list_result = NEAP_EIO;
-  sem_init(&op->ended, 0, 0);
-  pthread_mutex_lock(&host->mutex);
-  op->next = host->ops;
-  host->ops = op;
-  pthread_mutex_unlock(&host->mutex);
   return op;
 }
 
 void test_op_submit(const neap_adapter *adapter, void *self, test_op *op) {
-  void (*const functions[])(void *, neap_op *) = {adapter->store, adapter->lookup, adapter->load, adapter->remove,
-                                                  adapter->list};
-  NEAP_ASSERT(functions[op->op.kind] != NULL);
-  functions[op->op.kind](self, &op->op);
+  NEAP_ASSERT(neap__kit_op_submit(adapter, self, op) == 0);
 }
 
 void test_op_wait(test_op *op) {
-  struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += WAIT_S;
-  if (sem_timedwait(&op->ended, &until) == 0) return;
-  fprintf(stderr, "operation of kind %u was not ended in %d s\n", op->op.kind, WAIT_S);
+  if (neap__kit_op_wait(op, WAIT_MS)) return;
+  fprintf(stderr, "a %s was not ended in %d ms\n", neap__kit_kind_name(op->op.kind), WAIT_MS);
   abort();
 }
 

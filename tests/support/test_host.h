@@ -1,33 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * support/test_host.h - the engine's side of neap/adapter.h, small enough to test one store alone.
- *
- * The host lends a real worker pool, counts the ends of every operation and keeps what was logged. Operations belong
- * to the host and live until it closes, so that a late second done() is counted instead of touching freed memory.
- * Waiting is bounded: an operation that is not ended in 30 s ends the program with its kind. Any thread. */
+ * support/test_host.h - the host of kit/host.h as tests want it: what cannot go wrong in a test is asserted, and an
+ * operation that is not ended in 30 s ends the program with its kind. Any thread. */
 #pragma once
-#include <neap/adapter.h>
-#include <semaphore.h>
-#include <stdatomic.h>
-#include <stdbool.h>
+#include "kit/host.h"
 
-typedef struct test_host test_host;
-
-/* One line of a listing; strings belong to the operation. */
-typedef struct test_entry {
-  neap_list_entry entry;
-  char *model, *salt;
-} test_entry;
-
-typedef struct test_op {
-  neap_op op; /* first: the host gets from the op to this struct */
-  neap_object *objects;
-  test_entry *entries;                  /* what a listing yielded */
-  uint32_t entries_count, entries_stop; /* the sink asks to stop after entries_stop entries (0 = never) */
-  sem_t ended;
-  atomic_uint done_count;
-  struct test_op *next;
-} test_op;
+typedef neap__kit_host test_host;
+typedef neap__kit_entry test_entry;
+typedef neap__kit_op test_op;
 
 /* threads: of the worker pool behind queue_work. */
 test_host *test_host_open(uint32_t threads);
@@ -38,6 +18,10 @@ const neap_host *test_host_table(test_host *host);
 void test_host_refuse_work(test_host *host, bool refuse);
 /* What memory() offers; bytes = 0: NEAP_ENOTSUP, as after open. */
 void test_host_set_memory(test_host *host, neap_memory memory);
+/* Where inner adapters are looked for; "" after open. Borrowed until close. */
+void test_host_set_plugin_dirs(test_host *host, const char *dirs);
+/* Where inner adapters are looked for; "" after open. Borrowed until close. */
+void test_host_set_plugin_dirs(test_host *host, const char *dirs);
 /* True if one of the logged lines contains text. */
 bool test_host_logged(test_host *host, const char *text);
 

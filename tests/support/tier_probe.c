@@ -19,6 +19,11 @@ static uint32_t number_of(const neap_object_key *key) { return key->hash[0] | (u
 
 static int act_on(probe_state *p, uint32_t kind, neap_object *o) {
   uint32_t n = number_of(&o->key);
+  if (n >= PROBE_KEYS) return NEAP_ENOENT; /* the framework's own question */
+  if (p->fails[n]) {
+    p->fails[n]--;
+    return NEAP_EIO;
+  }
   if (kind == NEAP_OP_STORE) {
     o->stored_bytes = p->data[n] ? 0 : o->bytes;
     if (!p->data[n]) p->data[n] = memcpy(malloc(PROBE_BYTES), o->data, PROBE_BYTES);
@@ -67,6 +72,8 @@ void probe_call(void *self, neap_op *op) {
   pthread_mutex_lock(&p->lock);
   probe_answer how = p->answers[op->kind];
   p->calls++;
+  p->ops[op->kind]++;
+  p->longest = NEAP_MAX(p->longest, op->count);
   p->removes += op->kind == NEAP_OP_REMOVE;
   if (how == LATER) p->held[p->held_count++] = op;
   pthread_cond_broadcast(&p->change);
@@ -127,6 +134,15 @@ static void wait_until(const uint32_t *counter, uint32_t count) {
 
 void probe_wait_held(uint32_t count) { wait_until(&probe_script.held_count, count); }
 void probe_wait_cancels(uint32_t count) { wait_until(&probe_script.cancels, count); }
+
+void probe_wait_ops(neap_op_kind kind, uint32_t count) { wait_until(&probe_script.ops[kind], count); }
+
+uint32_t probe_ops(neap_op_kind kind) {
+  pthread_mutex_lock(&probe_script.lock);
+  uint32_t ops = probe_script.ops[kind];
+  pthread_mutex_unlock(&probe_script.lock);
+  return ops;
+}
 
 void probe_finish_held(uint32_t i) { probe_finish(probe_script.held[i]); }
 

@@ -26,9 +26,11 @@ typedef struct probe_state {
   const neap_host *host;
   pthread_mutex_t lock;
   pthread_cond_t change;
-  probe_answer answers[5]; /* by kind */
-  int forced;              /* result of every object, 1 = do the work */
-  bool flip;               /* loads return one wrong bit */
+  probe_answer answers[5];   /* by kind */
+  int forced;                /* result of every object, 1 = do the work */
+  bool flip;                 /* loads return one wrong bit */
+  uint8_t fails[PROBE_KEYS]; /* so often NEAP_EIO instead of work */
+  uint32_t ops[5], longest;  /* operations by kind; most objects in one */
   uint8_t *data[PROBE_KEYS];
   int64_t used_s[PROBE_KEYS];
   neap_op *held[PROBE_HELD_MAX];
@@ -42,6 +44,8 @@ void probe_answers(neap_op_kind kind, probe_answer how);
 void probe_force(int result);
 void probe_wait_held(uint32_t count);
 void probe_wait_cancels(uint32_t count);
+void probe_wait_ops(neap_op_kind kind, uint32_t count);
+uint32_t probe_ops(neap_op_kind kind);
 void probe_call(void *self, neap_op *op); /* any of the five operations */
 void probe_finish(neap_op *op);           /* does the work of op and ends it */
 void probe_finish_held(uint32_t i);       /* the i-th held operation */

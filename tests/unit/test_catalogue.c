@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "policy/stream.h"
+
 typedef struct fixture {
   void *memory;
   neap__names *names;
@@ -207,8 +209,121 @@ static void names_from_outside_come_back_as_they_went_in(void **state) {
   close_it(&f);
 }
 
+/* --- with a policy -------------------------------------------------------------------------------------------- */
+
+/* The same story told to a policy of its own: slots are numbers there, positions in the catalogue. */
+typedef struct listener {
+  const neap_policy *policy;
+  void *self;
+} listener;
+
+static void says(const listener *l, uint32_t number, neap_event_type type, uint8_t reason) {
+  neap__key id = id_of(number, number % 3);
+  neap_event event = {.slot = number, .type = (uint8_t)type, .reason = reason, .tenant = id.tenant, .kib = 1};
+  memcpy(&event.h1, id.hash, sizeof(event.h1));
+  memcpy(&event.h2, id.hash + 4, sizeof(event.h2));
+  l->policy->on_events(l->self, &event, 1);
+}
+
+static uint32_t number_of(const neap__key *id) {
+  uint32_t number;
+  memcpy(&number, id->hash, sizeof(number));
+  return number;
+}
+
+static void follow(fixture *f, listener *l, uint32_t slots) {
+  const neap_policy_context context = {.size = sizeof(context), .slots = slots};
+  neap_error err = {""};
+  l->policy = neap__policy_find("ARC", &err);
+  assert_int_equal(l->policy->create(&context, &l->self, &err), 0);
+  open_with(f, slots);
+  assert_int_equal(neap__catalogue_follow(f->catalogue, l->policy, &err), 0);
+}
+
+/* One of 400 numbers, the low ones more often. */
+static uint32_t some_number(uint64_t *seed) {
+  uint32_t a = (uint32_t)(next_random(seed) >> 33) % 400, b = (uint32_t)(next_random(seed) >> 33) % 400;
+  return NEAP_MIN(a, b);
+}
+
+static void arc_in_a_catalogue_names_the_victims_that_it_names_alone(void **state) {
+  (void)state;
+  fixture f;
+  listener l;
+  uint64_t seed = 5, evicted = 0, bytes = 0;
+  follow(&f, &l, NUMBERS);
+  assert_true(neap__catalogue_teach(f.catalogue, 1));
+  for (uint32_t step = 0; step < 20000; step++) {
+    uint32_t number = some_number(&seed);
+    neap__key id = id_of(number, number % 3), victim;
+    neap__item *item = neap__catalogue_find(f.catalogue, &id);
+    bool was = item != NULL, lost = step % 97 == 0 && was;
+    if (lost) {
+      neap__catalogue_forget(f.catalogue, &id, UINT64_MAX);
+      says(&l, number, NEAP_EV_REMOVE, NEAP_REMOVE_DELETE);
+      bytes -= 1000;
+      continue;
+    }
+    assert_non_null(neap__catalogue_put(f.catalogue, &id, 1000, NULL, step));
+    says(&l, number, was ? NEAP_EV_HIT : NEAP_EV_INSERT, 0);
+    bytes += was ? 0 : 1000;
+    while (bytes > 100 * 1000) {
+      uint32_t expected;
+      assert_int_equal(l.policy->victims(l.self, NEAP_SCOPE_ALL, &expected, 1), 1);
+      assert_int_equal(neap__catalogue_victims(f.catalogue, 1, 10, false, &victim), 1);
+      assert_int_equal(number_of(&victim), expected);
+      bool stays = ++evicted % 13 == 0; /* its removal failed */
+      if (stays) {
+        neap__catalogue_leave(f.catalogue, neap__catalogue_find(f.catalogue, &victim), false);
+        says(&l, expected, NEAP_EV_KEEP, 0);
+        continue;
+      }
+      neap__catalogue_forget(f.catalogue, &victim, UINT64_MAX);
+      says(&l, expected, NEAP_EV_REMOVE, NEAP_REMOVE_EVICT);
+      bytes -= 1000;
+    }
+    assert_int_equal(neap__catalogue_bytes(f.catalogue), bytes);
+  }
+  uint64_t sum = 0;
+  for (uint32_t tenant = 0; tenant < 3; tenant++) sum += neap__catalogue_tenant_bytes(f.catalogue, tenant);
+  assert_int_equal(sum, bytes);
+  assert_true(evicted > 1000);
+  l.policy->destroy(l.self);
+  close_it(&f);
+}
+
+static void arc_passes_over_what_is_locked_and_learns_a_listing_oldest_first(void **state) {
+  (void)state;
+  fixture f;
+  listener l;
+  neap__key ids[20];
+  follow(&f, &l, 100);
+  neap__found found[10];
+  for (uint32_t n = 0; n < 10; n++) found[n] = (neap__found){.id = id_of(n, 0), .bytes = 10, .used_unix_s = 100 + n};
+  neap__found_sort(found, 10);
+  assert_int_equal(neap__catalogue_adopt(f.catalogue, found, 10), 10);
+  neap__key id = id_of(50, 0);
+  assert_false(neap__catalogue_teach(f.catalogue, 3));
+  assert_non_null(neap__catalogue_put(f.catalogue, &id, 10, NULL, 1)); /* while it is being taught */
+  id = id_of(3, 0);
+  neap__catalogue_forget(f.catalogue, &id, 1); /* the one it would have heard of next */
+  id = id_of(1, 0);
+  neap__catalogue_find(f.catalogue, &id)->locks = 1;
+  assert_false(neap__catalogue_teach(f.catalogue, 6));
+  assert_true(neap__catalogue_teach(f.catalogue, 6));
+  const uint32_t order[] = {0, 2, 4, 5, 6, 7, 8, 9, 50};
+  assert_int_equal(neap__catalogue_victims(f.catalogue, 1000, 20, false, ids), NEAP_ARRAY_LEN(order));
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(order); i++) assert_int_equal(number_of(&ids[i]), order[i]);
+  assert_int_equal(neap__catalogue_leaving(f.catalogue), 90);
+  assert_int_equal(neap__catalogue_victims(f.catalogue, 1000, 20, false, ids), 0);
+  l.policy->destroy(l.self);
+  close_it(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(arc_in_a_catalogue_names_the_victims_that_it_names_alone),
+      cmocka_unit_test(arc_passes_over_what_is_locked_and_learns_a_listing_oldest_first),
       cmocka_unit_test(it_agrees_with_a_naive_list_over_random_operations),
       cmocka_unit_test(a_full_catalogue_forgets_its_oldest_unlocked_entry),
       cmocka_unit_test(of_a_listing_that_does_not_fit_the_last_used_stay),

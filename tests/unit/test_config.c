@@ -39,6 +39,10 @@ static const neap_adapter clashing = {
     .schema_json = "{\"shared\":{\"type\":\"string\"},\"own\":{\"type\":\"string\"}}",
     PROBE_FUNCTIONS,
 };
+static const neap_traits traits = {
+    .size = sizeof(traits), .concurrency = 8, .batch = 16, .deadline_ms = 2500, .retries = 3, .backoff_ms = 20};
+static const neap_adapter modest = {NEAP_ADAPTER_INIT("modest", "1"), PROBE_FUNCTIONS, .traits = &traits};
+NEAP_ADAPTER_BUILTIN(modest)
 NEAP_ADAPTER_BUILTIN(clashing)
 NEAP_ADAPTER_BUILTIN(probe)
 NEAP_ADAPTER_BUILTIN(free_form)
@@ -110,8 +114,8 @@ static void bad_json_of_lmcaches_list_gets_lmcaches_words(void **state) {
        "mock_bandwidth_gb must be a positive number, got \"f\" (string)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"serde\":\"fp8\"}", "'serde' must be a dict"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"serde\":{}}", "'serde' dict must include a 'type' field"},
-      {"{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"ARC\"}}",
-       "eviction.eviction_policy must be 'LRU', 'IsolatedLRU', or 'noop', got \"ARC\" (string)"},
+      {"{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":{\"eviction_policy\":\"FIFO\"}}",
+       "eviction.eviction_policy must be 'LRU', 'IsolatedLRU', 'ARC', or 'noop', got \"FIFO\" (string)"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"eviction\":3}", "eviction must be a dict"},
       {"{\"type\":\"probe\",\"base_path\":\"/x\",\"affinity_tag\":\"a\"}", "Unknown L1 affinity_tag: 'a'"},
   };
@@ -182,6 +186,37 @@ static void defaults_are_lmcaches(void **state) {
   neap__tier_config_free(&config);
 }
 
+static void limits_are_the_adapters_unless_the_configuration_says_otherwise(void **state) {
+  (void)state;
+  neap__tier_config config = parse("{\"type\":\"modest\"}");
+  assert_int_equal(config.limits.concurrency, 8);
+  assert_int_equal(config.limits.batch, 16);
+  assert_int_equal(config.limits.deadline_ms, 2500);
+  assert_int_equal(config.limits.retries, 3);
+  assert_int_equal(config.limits.backoff_ms, 20);
+  assert_int_equal(config.limits.breaker_failures, 5);
+  neap__tier_config_free(&config);
+  config = parse(
+      "{\"type\":\"modest\",\"concurrency\":256,\"batch\":1,\"deadline\":0.25,\"retries\":0,\"backoff\":0,"
+      "\"breaker\":{\"failures\":0,\"cooldown\":60},\"failed_store_pause\":0,\"no_space_pause\":1.5,\"own\":1}");
+  assert_string_equal(config.params_json, "{\"own\":1}");
+  assert_int_equal(config.limits.concurrency, 256);
+  assert_int_equal(config.limits.batch, 1);
+  assert_int_equal(config.limits.deadline_ms, 250);
+  assert_int_equal(config.limits.retries, 0);
+  assert_int_equal(config.limits.backoff_ms, 0);
+  assert_int_equal(config.limits.breaker_failures, 0);
+  assert_int_equal(config.limits.cooldown_ms, 60000);
+  assert_int_equal(config.limits.cooldown_max_ms, 60000);
+  assert_int_equal(config.limits.negative_ms, 0);
+  assert_int_equal(config.limits.no_space_ms, 1500);
+  neap__tier_config_free(&config);
+  refuses("{\"type\":\"modest\",\"concurrency\":257}", "concurrency must be ");
+  refuses("{\"type\":\"modest\",\"deadline\":0}", "deadline must be ");
+  refuses("{\"type\":\"modest\",\"breaker\":{\"failure\":1}}", "breaker.failure");
+  refuses("{\"type\":\"modest\",\"breaker\":true}", "breaker must be a dict");
+}
+
 static void a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key(void **state) {
   (void)state;
   neap__tier_config config = parse("{\"type\":\"free_form\",\"anything\":[1,{\"x\":2}],\"shared\":false}");
@@ -196,6 +231,33 @@ static void the_frameworks_keys_keep_their_meaning_whatever_a_type_declares(void
   assert_true(config.shared);
   assert_string_equal(config.params_json, "{\"own\":\"o\"}");
   neap__tier_config_free(&config);
+}
+
+static const neap_adapter summing = {
+    NEAP_ADAPTER_INIT("summing", "1"),
+    .schema_json = "{\"checksum\":{\"type\":\"string\"}}",
+    PROBE_FUNCTIONS,
+};
+NEAP_ADAPTER_BUILTIN(summing)
+
+static void checksum_wraps_what_has_none_of_its_own(void **state) {
+  (void)state;
+  neap__tier_config config =
+      parse("{\"type\":\"probe\",\"base_path\":\"/x\",\"checksum\":\"crc32c\",\"max_capacity_gb\":1,\"deadline\":5}");
+  assert_string_equal(config.adapter->name, "checksum");
+  assert_string_equal(config.name, "probe");
+  assert_string_equal(config.type, "probe");
+  assert_string_equal(config.params_json, "{\"inner\":{\"base_path\":\"/x\",\"type\":\"probe\"},\"buffer_mb\":256}");
+  assert_int_equal(config.capacity_bytes, UINT64_C(1) << 30);
+  neap__tier_config_free(&config);
+  config = parse("{\"type\":\"free_form\",\"checksum\":\"crc32c\"}");
+  assert_string_equal(config.adapter->name, "checksum");
+  neap__tier_config_free(&config);
+  config = parse("{\"type\":\"summing\",\"checksum\":\"own\"}");
+  assert_ptr_equal(config.adapter, &summing);
+  assert_string_equal(config.params_json, "{\"checksum\":\"own\"}");
+  neap__tier_config_free(&config);
+  refuses("{\"type\":\"probe\",\"base_path\":\"/x\",\"checksum\":\"md5\"}", "checksum must be 'crc32c', got \"md5\"");
 }
 
 static void what_is_shown_is_what_was_given_without_secrets(void **state) {
@@ -233,8 +295,10 @@ int main(void) {
       cmocka_unit_test(shares_of_eviction_lie_between_0_and_1),
       cmocka_unit_test(a_built_in_gets_its_parameters_without_the_frameworks),
       cmocka_unit_test(defaults_are_lmcaches),
+      cmocka_unit_test(limits_are_the_adapters_unless_the_configuration_says_otherwise),
       cmocka_unit_test(a_type_without_schema_takes_any_parameter_but_no_wrong_framework_key),
       cmocka_unit_test(the_frameworks_keys_keep_their_meaning_whatever_a_type_declares),
+      cmocka_unit_test(checksum_wraps_what_has_none_of_its_own),
       cmocka_unit_test(what_is_shown_is_what_was_given_without_secrets),
       cmocka_unit_test(a_name_that_is_taken_is_refused),
       cmocka_unit_test(the_number_of_the_adapter_is_in_the_message),

@@ -24,6 +24,7 @@
 
 #define BYTES 70000u
 #define PAGES 8192u
+#define BYTES_ODD 5000u
 
 typedef struct store {
   char dir[256];
@@ -345,7 +346,7 @@ static int fill_disk(store *s, bool mounted) {
       return 77;
   }
   s->host = test_host_open(2);
-  if (open_with(s, "") != 0) return 1;
+  if (open_with(s, ",\"min_free_gb\":0") != 0) return 1;
   if (!mounted) {
     struct rlimit limit = {BYTES / 2, BYTES / 2};
     signal(SIGXFSZ, SIG_IGN);
@@ -381,6 +382,18 @@ static void expect_full(store *s, bool mounted) {
 
 static void a_full_file_system_is_enospc_leaves_nothing_and_recovers(void **state) { expect_full(*state, true); }
 static void a_file_size_limit_is_enospc_and_leaves_nothing(void **state) { expect_full(*state, false); }
+
+static void the_disk_guard_refuses_stores_and_lets_loads_go_on(void **state) {
+  store *s = *state;
+  assert_int_equal(store_n(s, 1, NULL), 0);
+  reopen(s, ",\"min_free_gb\":100000000");
+  assert_int_equal(store_n(s, 2, NULL), NEAP_ENOSPC);
+  assert_int_equal(lookup_n(s, 2), NEAP_ENOENT);
+  assert_true(test_host_logged(s->host, "min_free_gb leaves no room for"));
+  assert_int_equal(store_n(s, 1, NULL), 0); /* there already: takes no room */
+  assert_int_equal(load_n(s, 1, buffer), 0);
+  assert_true(test_filled(buffer, BYTES, 1));
+}
 
 static void a_directory_that_cannot_be_written_is_refused_with_the_reason(void **state) {
   store *s = *state;
@@ -522,9 +535,18 @@ static void odirect_round_trips_aligned_and_unaligned_objects(void **state) {
   memset(pages, 0, PAGES);
   assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, test_key(11), pages, PAGES), 0);
   assert_true(test_filled(pages, PAGES, 11));
-  assert_int_equal(store_n(s, 12, NULL), 0);
-  assert_int_equal(load_n(s, 12, buffer), 0);
-  assert_true(test_filled(buffer, BYTES, 12));
+  for (uint64_t bytes = PAGES - 4097; bytes < PAGES; bytes += 1365) { /* an aligned part, and a tail */
+    test_fill(pages, bytes, bytes);
+    assert_int_equal(test_store(s->host, &neap__fs_adapter, s->self, test_key(bytes), pages, bytes, NULL), 0);
+    memset(pages, 0, PAGES);
+    assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, test_key(bytes), pages, bytes), 0);
+    assert_true(test_filled(pages, bytes, bytes));
+    assert_int_equal(pages[bytes], 0);
+  }
+  test_fill(pages + 1, BYTES_ODD, 12);
+  assert_int_equal(test_store(s->host, &neap__fs_adapter, s->self, test_key(12), pages + 1, BYTES_ODD, NULL), 0);
+  assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, test_key(12), pages + 1, BYTES_ODD), 0);
+  assert_true(test_filled(pages + 1, BYTES_ODD, 12));
   assert_true(test_host_logged(s->host, "use_odirect:"));
   free(pages);
 }
@@ -559,6 +581,7 @@ int main(void) {
       T(of_stores_of_one_key_by_processes_exactly_one_file_stays),
       T(a_full_file_system_is_enospc_leaves_nothing_and_recovers),
       T(a_file_size_limit_is_enospc_and_leaves_nothing),
+      T(the_disk_guard_refuses_stores_and_lets_loads_go_on),
       T(a_directory_that_cannot_be_written_is_refused_with_the_reason),
       T(parameters_that_climb_out_are_refused),
       T(missing_directories_are_made_and_temporary_files_kept_apart),

@@ -653,6 +653,8 @@ static void metrics_tell_what_is_true_now(void **state) {
   expect("GET", "/metrics", NULL, 200, "lmcache_mp_l1_memory_usage_bytes{backend=\"dram\",l1_tag=\"_default\"} 0\n");
   expect("GET", "/metrics", NULL, 200, "service_instance_id=\"a\\\"b\"");
   expect("GET", "/metrics", NULL, 200, "neap_instances 1\n");
+  expect("GET", "/metrics", NULL, 200, "neap_l2_breaker_state{l2_name=\"held\",adapter_index=\"");
+  expect("GET", "/status", NULL, 200, "\"neap\":{\"breaker\":\"closed\",\"store_paused\":false,\"queued\":");
 }
 
 static void says_why_a_port_cannot_be_had(void **state) {

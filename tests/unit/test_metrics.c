@@ -39,12 +39,19 @@ static void fill(neap__snapshot *now) {
   now->tier_count = 3;
   static const char *const names[] = {"fs", "plugin", "fs"};
   for (uint32_t i = 0; i < now->tier_count; i++) {
-    now->tiers[i].name = names[i];
+    now->tiers[i].index = i;
+    snprintf(now->tiers[i].name, sizeof now->tiers[i].name, "%s", names[i]);
     now->tiers[i].stats.used_bytes = 100u + i;
     now->tiers[i].stats.quarantined = 20 + i;
     now->tiers[i].stats.healthy = i != 1;
   }
   now->tiers[1].stats.store_failures[8] = 17; /* -NEAP_EIO */
+  now->tiers[1].stats.breaker = NEAP_BREAKER_HALF_OPEN;
+  now->tiers[2].stats.store_paused = true;
+  now->tiers[2].stats.negative_hits = 18;
+  now->tiers[0].status_json =
+      "{\"type\":\"fs\",\"files\":3,\"deep\":{\"ratio\":0.5,\"er\":{\"x\":1}},\"odd\\\"name\":1e300}";
+  now->tiers[1].status_json = "no JSON";
 }
 
 static bool has_line(const char *text, const char *line) {
@@ -199,6 +206,12 @@ static void adapters_of_one_type_are_added_up_where_lmcache_tells_them_by_type(v
   assert_true(has_line(text, "lmcache_mp_l2_usage_bytes{l2_name=\"fs\"} 202"));
   assert_true(has_line(text, "lmcache_mp_l2_usage_bytes{l2_name=\"plugin\"} 101"));
   assert_true(has_line(text, "neap_l2_quarantined_total{l2_name=\"fs\",adapter_index=\"2\"} 22"));
+  assert_true(has_line(text, "neap_l2_breaker_state{l2_name=\"plugin\",adapter_index=\"1\"} 2"));
+  assert_true(has_line(text, "neap_l2_store_paused{l2_name=\"fs\",adapter_index=\"2\"} 1"));
+  assert_true(has_line(text, "neap_l2_negative_hits_total{l2_name=\"fs\",adapter_index=\"2\"} 18"));
+  assert_true(has_line(text, "neap_l2_adapter_status{l2_name=\"fs\",adapter_index=\"0\",name=\"files\"} 3"));
+  assert_true(has_line(text, "neap_l2_adapter_status{l2_name=\"fs\",adapter_index=\"0\",name=\"deep.ratio\"} 0.5"));
+  assert_int_equal(occurrences(text, "neap_l2_adapter_status{"), 3);
   assert_true(has_line(text, "neap_l2_healthy{l2_name=\"plugin\",adapter_index=\"1\"} 0"));
   assert_true(has_line(text, "neap_l2_store_failures_total{l2_name=\"plugin\",adapter_index=\"1\",reason=\"eio\"} 17"));
   assert_true(has_line(text, "lmcache_mp_l2_store_adapters{l1_tag=\"_default\",state=\"active\"} 3"));

@@ -31,24 +31,30 @@ typedef struct store {
   uint32_t wrong;
 } store;
 
-static const neap_adapter *load_example(void) {
+static const neap_adapter *load_class(const char *file, const char *class_name) {
   const char *root = getenv("NEAP_SOURCE");
   char dir[4096], path[4200];
   const neap_adapter *table = NULL;
   neap_error err = {0};
   snprintf(dir, sizeof(dir), "%s/lua", root ? root : ".");
-  snprintf(path, sizeof(path), "%s/examples/lmc_external_l2_adapter/init.lua", root ? root : ".");
+  snprintf(path, sizeof(path), "%s/%s", root ? root : ".", file);
   neap__lua_setup(dir);
-  if (neap__lua_loader.load(path, "InMemoryL2Adapter", NULL, &table, &err) != 0) fail_msg("%s", err.text);
+  if (neap__lua_loader.load(path, class_name, NULL, &table, &err) != 0) fail_msg("%s", err.text);
   return table;
 }
 
-static void store_open(store *s, const char *params) {
+static const neap_adapter *load_example(void) {
+  return load_class("examples/lmc_external_l2_adapter/init.lua", "InMemoryL2Adapter");
+}
+
+static void store_open_as(store *s, const neap_adapter *table, const char *params) {
   neap_error err = {0};
-  *s = (store){.host = test_host_open(1), .table = load_example(), .data = calloc(OBJECTS + 1, BYTES)};
+  *s = (store){.host = test_host_open(1), .table = table, .data = calloc(OBJECTS + 1, BYTES)};
   assert_non_null(s->data);
   if (s->table->open(s->table, test_host_table(s->host), params, &s->self, &err) != 0) fail_msg("%s", err.text);
 }
+
+static void store_open(store *s, const char *params) { store_open_as(s, load_example(), params); }
 
 static void store_close(store *s) {
   s->table->close(s->self);
@@ -83,11 +89,10 @@ static void *exercise(void *arg) {
   return NULL;
 }
 
-static void two_adapters_in_parallel_do_not_share_anything(void **state) {
+static void exercise_two(const neap_adapter *table, const char *params) {
   store stores[2];
   pthread_t threads[2];
-  (void)state;
-  for (int i = 0; i < 2; i++) store_open(&stores[i], PARAMS);
+  for (int i = 0; i < 2; i++) store_open_as(&stores[i], table, params);
   for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, exercise, &stores[i]), 0);
   char json[4096];
   while (!atomic_load(&stores[0].ended) || !atomic_load(&stores[1].ended)) {
@@ -99,6 +104,16 @@ static void two_adapters_in_parallel_do_not_share_anything(void **state) {
     assert_int_equal(stores[i].wrong, 0);
     store_close(&stores[i]);
   }
+}
+
+static void two_adapters_in_parallel_do_not_share_anything(void **state) {
+  (void)state;
+  exercise_two(load_example(), PARAMS);
+}
+
+static void two_adapters_with_sockets_serve_and_cancel_in_parallel(void **state) {
+  (void)state;
+  exercise_two(load_class("tests/data/loopback_store.lua", "LoopbackStore"), "{}");
 }
 
 static void an_operation_that_is_done_cannot_be_canceled_any_more(void **state) {
@@ -157,6 +172,7 @@ static void loading_an_unchanged_class_again_gives_the_same_table(void **state) 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(two_adapters_in_parallel_do_not_share_anything),
+      cmocka_unit_test(two_adapters_with_sockets_serve_and_cancel_in_parallel),
       cmocka_unit_test(an_operation_that_is_done_cannot_be_canceled_any_more),
       cmocka_unit_test(a_canceled_operation_ends_without_waiting_for_its_time),
       cmocka_unit_test(a_deadline_that_has_passed_ends_an_operation_unheard),

@@ -101,9 +101,11 @@ static void a_queue_that_is_full_refuses_and_counts(void **state) {
 
 static void a_tier_that_does_not_persist_is_left_out(void **state) {
   flow_rig *rig = *state;
+  static const char *const adapters[] = {"{\"type\":\"scripted0\"}",
+                                         "{\"type\":\"scripted1\",\"persist_enabled\":false}"};
   rig->config.skip_l1 = true;
+  rig->config.l2_adapters = adapters;
   flow_open(rig, 2);
-  rig->engine->tier_configs[1].persist_enabled = false;
   commit(rig, 0, 1);
   flow_offer(rig, 0, 1);
   flow_settle(rig);
@@ -182,11 +184,8 @@ static void skip_l1_leaves_what_somebody_reads(void **state) {
 
 static neap__storer *own_storer(flow_rig *rig) {
   neap__storer *storer = NULL;
-  neap__storer_config config = {.l1 = rig->l1,
-                                .loop = rig->engine->loop,
-                                .tiers = rig->engine->tiers,
-                                .tier_count = rig->engine->tier_count,
-                                .pending_bytes_max = 1 << 20};
+  neap__storer_config config = {
+      .l1 = rig->l1, .loop = rig->engine->loop, .tiers = rig->engine->tiers, .pending_bytes_max = 1 << 20};
   assert_int_equal(neap__storer_open(&config, &storer), 0);
   return storer;
 }
@@ -206,14 +205,15 @@ static void close_waits_for_what_was_offered(void **state) {
 
 static void close_is_bounded_and_what_waits_in_the_queue_is_let_go(void **state) {
   flow_rig *rig = *state;
+  enum { BATCHES = 8, COUNT = 32 * BATCHES + 10 };
+  rig->config.l1.pool_bytes = 2 * COUNT * FLOW_BYTES;
   flow_open(rig, 1);
   neap__log_set_level(NEAP_ERROR + 1);
-  enum { BATCHES = 8, COUNT = 32 * BATCHES + 10 };
   flow_hold(0, NEAP_OP_STORE, true);
-  commit(rig, 0, 50);
+  commit(rig, 0, COUNT);
   neap__storer *storer = own_storer(rig);
   neap__key keys[COUNT];
-  for (uint32_t n = 0; n < COUNT; n++) keys[n] = flow_key(rig, n % 50, 0);
+  for (uint32_t n = 0; n < COUNT; n++) keys[n] = flow_key(rig, n, 0);
   neap__storer_offer(storer, COUNT, keys);
   flow_wait_held(0, BATCHES);
   assert_true(flow_l1(rig).leases_used == COUNT);

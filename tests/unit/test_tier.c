@@ -283,6 +283,9 @@ static void an_object_of_another_size_is_no_hit(void **state) {
 static void status_adds_health_and_type_to_the_adapters_own_facts(void **state) {
   probe_engine *e = *state;
   char json[256];
+  e->config.limits = neap__limits_of(&probe_table);
+  e->config.limits.breaker_failures = 0;
+  probe_open_tier(e);
   assert_true(neap__tier_status(e->tier, json, sizeof(json)) > 0);
   assert_string_equal(json, "{\"shelves\":3,\"is_healthy\":true,\"type\":\"probe\"}");
   probe_force(NEAP_EIO);
@@ -316,7 +319,7 @@ static void operations_ended_by_another_thread_in_any_order_each_end_once(void *
   pthread_t thread;
   for (int kind = 0; kind < 3; kind++) probe_answers((neap_op_kind)kind, LATER);
   assert_int_equal(pthread_create(&thread, NULL, finisher, NULL), 0);
-  for (uint32_t i = 0; i < 200; i++) all[i] = probe_post(e, (neap_op_kind)(i % 3), i % 20, 4, 0);
+  for (uint32_t i = 0; i < 200; i++) all[i] = probe_post(e, (neap_op_kind)(i % 3), i * 4, 4, 0);
   for (uint32_t i = 0; i < 200; i++) {
     probe_wait(&all[i]->released);
     assert_int_equal(all[i]->dones, 1);
@@ -346,7 +349,7 @@ int main(void) {
       OPEN(a_load_with_wrong_bytes_is_corrupt_and_the_object_removed),
       RAW(without_remove_a_corrupt_object_stays_refused),
       OPEN(an_object_of_another_size_is_no_hit),
-      OPEN(status_adds_health_and_type_to_the_adapters_own_facts),
+      RAW(status_adds_health_and_type_to_the_adapters_own_facts),
       OPEN(operations_ended_by_another_thread_in_any_order_each_end_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,20 +118,41 @@ static void isolated_lru_spares_the_tenant_that_uses_little(void **state) {
   assert_int_equal(neap__tier_tenant_bytes(e->tier, e->tenant), PROBE_BYTES);
 }
 
-static void a_full_store_makes_room_once(void **state) {
+static void arc_keeps_what_was_read_from_a_scan_that_lru_would_lose_it_to(void **state) {
+  probe_engine *e = *state;
+  probe_open_bounded(e, "ARC");
+  for (uint32_t n = 0; n < 4; n++) {
+    assert_int_equal(probe_store(e, n), 0);
+    assert_int_equal(probe_load(e, n), 0);
+  }
+  for (uint32_t n = 100; n < 140; n++) assert_int_equal(probe_store(e, n), 0);
+  probe_drain(e);
+  for (uint32_t n = 0; n < 4; n++) assert_int_equal(probe_load(e, n), 0);
+  assert_int_equal(probe_load(e, 139), 0);
+  assert_int_equal(probe_load(e, 120), NEAP_ENOENT);
+  uint64_t used = neap__tier_tenant_bytes(e->tier, 0) + neap__tier_tenant_bytes(e->tier, e->tenant);
+  assert_int_equal(used, probe_stats(e).used_bytes);
+  assert_true(used < 8 * PROBE_BYTES);
+}
+
+static void a_full_store_makes_room_and_is_asked_once_more(void **state) {
   probe_engine *e = *state;
   probe_open_tier(e);
   assert_int_equal(probe_run(e, NEAP_OP_STORE, 0, 6), 0);
   probe_answers(NEAP_OP_REMOVE, LATER);
   probe_force(NEAP_ENOSPC);
-  assert_int_equal(probe_store(e, 20), NEAP_ENOSPC);
+  probe_request *r = probe_post(e, NEAP_OP_STORE, 20, 1, 0);
   probe_wait_held(1);
+  assert_int_equal(r->dones, 0);
   probe_force(1);
   probe_finish_held(0);
-  probe_drain(e);
+  probe_wait(&r->released);
+  assert_int_equal(r->results[0], 0);
+  probe_request_free(r);
   assert_int_equal(probe_script.removes, 1);
   assert_int_equal(probe_script.removed_count, 2);
   assert_int_equal(probe_stats(e).store_failures[-NEAP_ENOSPC], 1);
+  assert_int_equal(probe_stats(e).no_space_pauses, 0);
 }
 
 /* --- recovery ------------------------------------------------------------------------------------------------- */
@@ -185,7 +206,8 @@ int main(void) {
       RAW(removes_that_fail_refuse_the_store_instead_of_trying_for_ever),
       RAW(noop_removes_nothing_and_refuses_at_the_capacity),
       RAW(isolated_lru_spares_the_tenant_that_uses_little),
-      RAW(a_full_store_makes_room_once),
+      RAW(arc_keeps_what_was_read_from_a_scan_that_lru_would_lose_it_to),
+      RAW(a_full_store_makes_room_and_is_asked_once_more),
       RAW(after_a_restart_usage_is_right_and_the_longest_unused_leave_first),
       RAW(more_than_the_capacity_found_at_start_is_evicted),
   };

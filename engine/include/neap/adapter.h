@@ -115,7 +115,9 @@ typedef struct neap_host {
   uint64_t (*now_ns)(void *engine);
   /* Opens the adapter that config_json describes (an object as --l2-adapter takes it, without the framework's keys of
    * capacity and eviction). Blocks while it opens; call it inside open or on a thread of your own. done(ctx, op) is
-   * called once per submitted operation, on any thread, also before inner_submit returned. */
+   * called once per submitted operation, on any thread, also before inner_submit returned. Of the inner adapter's
+   * traits, concurrency and batch are kept; deadline, retries and backoff are the outermost adapter's. The strings of
+   * keys must live until inner_close, as those that the engine hands out do. */
   int (*inner_open)(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
                     neap_inner **out, neap_error *err);
   /* Hands over an operation that the caller made and owns until its done; an operation that the inner adapter does not

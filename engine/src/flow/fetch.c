@@ -214,13 +214,13 @@ static void plan(neap__fetch *f) {
   atomic_fetch_add(&fr->phases[PHASE_LOAD], 1);
   uint32_t hit_cells = fold(f, obtainable) * f->request.rows, wanted = 0;
   for (uint32_t i = hit_cells; i < cells_of(f); i++)
-    if (f->tier[i] != NO_TIER) neap__tier_unlock(fr->config.tiers[f->tier[i]], &f->keys[i]);
+    if (f->tier[i] != NO_TIER) neap__tier_unlock(neap__tier_set_at(fr->config.tiers, f->tier[i]), &f->keys[i]);
   release_cells(f, hit_cells);
   neap__load_item *items = malloc((hit_cells + 1u) * sizeof *items);
   for (uint32_t i = 0; i < hit_cells; i++) {
     if (leased(f, i)) continue;
     if (!items) {
-      neap__tier_unlock(fr->config.tiers[f->tier[i]], &f->keys[i]);
+      neap__tier_unlock(neap__tier_set_at(fr->config.tiers, f->tier[i]), &f->keys[i]);
       continue;
     }
     items[wanted++] =
@@ -260,9 +260,9 @@ static void looked_up(neap__task *task) {
     if (task->op.objects[i].result != 0) continue;
     uint8_t known = f->tier[cell];
     if (known != NO_TIER && known < t->tier) continue;
-    if (known != NO_TIER) neap__tier_unlock(f->fetcher->config.tiers[known], &f->keys[cell]);
+    if (known != NO_TIER) neap__tier_unlock(neap__tier_set_at(f->fetcher->config.tiers, known), &f->keys[cell]);
     f->tier[cell] = t->tier;
-    neap__tier_lock(f->fetcher->config.tiers[t->tier], &f->keys[cell]);
+    neap__tier_lock(neap__tier_set_at(f->fetcher->config.tiers, t->tier), &f->keys[cell]);
   }
   if (!late && --f->pending == 0) plan(f);
   unref(f); /* here, not on release: a tier that never comes back must not hold the leases of a fetch that ended */
@@ -277,6 +277,8 @@ static void lookup_let_go(neap__task *task) {
 static void ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   neap__fetcher *fr = f->fetcher;
   neap__names *names = neap__l1_names(fr->config.l1);
+  neap__tier *asked = neap__tier_set_route(fr->config.tiers, tier);
+  if (!asked) return;
   lookup_task *t = malloc(sizeof *t + missing * sizeof *t->cells);
   neap__task *task = neap__task_new(NEAP_OP_LOOKUP, missing);
   if (!t || !task) {
@@ -299,7 +301,7 @@ static void ask(neap__fetch *f, uint8_t tier, uint32_t missing) {
   task->release = lookup_let_go;
   atomic_fetch_add(&f->refs, 1);
   f->pending++;
-  if (neap__tier_submit(fr->config.tiers[tier], task, left_ms(f)) == 0) return;
+  if (neap__tier_submit(asked, task, left_ms(f)) == 0) return;
   f->pending--;
   lookup_let_go(task);
   unref(f);
@@ -325,7 +327,7 @@ static void begin(neap__fetch *f) {
   if (missing && !atomic_load(&fr->drained)) {
     atomic_fetch_add(&fr->l2_lookups, 1);
     atomic_fetch_add(&fr->l2_lookup_objects, missing);
-    for (uint32_t tier = 0; tier < fr->config.tier_count; tier++) ask(f, (uint8_t)tier, missing);
+    for (uint32_t tier = 0; tier < NEAP_TIERS_MAX; tier++) ask(f, (uint8_t)tier, missing);
   }
   if (--f->pending == 0) plan(f);
 }
@@ -342,11 +344,11 @@ static void arrive(neap__job *job) {
   admit_waiting(fr);
 }
 
-/* Answers of tiers that nobody will load from any more. */
-static void forget_tiers(neap__fetch *f) {
+/* Answers of a tier, or of every one (NO_TIER), that nobody will load from any more. */
+static void forget_tiers(neap__fetch *f, uint32_t tier) {
   for (uint32_t i = 0; i < cells_of(f); i++) {
-    if (f->tier[i] == NO_TIER) continue;
-    neap__tier_unlock(f->fetcher->config.tiers[f->tier[i]], &f->keys[i]);
+    if (f->tier[i] == NO_TIER || (tier != NO_TIER && f->tier[i] != tier)) continue;
+    neap__tier_unlock(neap__tier_set_at(f->fetcher->config.tiers, f->tier[i]), &f->keys[i]);
     f->tier[i] = NO_TIER;
   }
 }
@@ -369,7 +371,7 @@ static void check_deadlines(uv_timer_t *timer) {
   for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
     next = f->next;
     if (now < f->deadline_ns) continue;
-    if (f->phase == PHASE_LOOKUP) forget_tiers(f);
+    if (f->phase == PHASE_LOOKUP) forget_tiers(f, NO_TIER);
     conclude(f);
   }
 }
@@ -385,7 +387,8 @@ int neap__fetch_start(neap__fetcher *fr, const neap__fetch_request *request, nea
   int held = neap__l1_acquire(fr->config.l1, cells_of(f), f->keys, &f->request.owner, NEAP_MAX(request->readers, 1),
                               true, f->leases);
   *out = f;
-  bool complete = held == (int)cells_of(f), alone = fr->config.tier_count == 0 || atomic_load(&fr->drained);
+  bool complete = held == (int)cells_of(f),
+       alone = !neap__tier_set_count(fr->config.tiers) || atomic_load(&fr->drained);
   if (complete || alone || held < 0) {
     finish(f);
     return 0;
@@ -429,8 +432,7 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   if (!fr) return NEAP_ENOMEM;
   fr->config = *config;
   fr->waiting_tail = &fr->waiting;
-  neap__loads_config loads = {
-      .l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers, .tier_count = config->tier_count};
+  neap__loads_config loads = {.l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers};
   int rc = neap__loads_open(&loads, &fr->loads);
   fr->timer = malloc(sizeof *fr->timer);
   if (rc || !fr->timer) {
@@ -454,9 +456,14 @@ static void drain(void *arg) {
   for (neap__fetch *f = fr->in_flight, *next; f; f = next) {
     next = f->next;
     if (f->phase != PHASE_LOOKUP) continue;
-    forget_tiers(f);
+    forget_tiers(f, NO_TIER);
     conclude(f);
   }
+}
+
+void neap__fetcher_forget(neap__fetcher *fr, uint32_t tier) {
+  for (neap__fetch *f = fr->in_flight; f; f = f->next)
+    if (f->phase == PHASE_LOOKUP) forget_tiers(f, tier);
 }
 
 void neap__fetcher_drain(neap__fetcher *fr) { neap__loop_call(fr->config.loop, drain, fr); }

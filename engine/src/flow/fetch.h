@@ -10,7 +10,7 @@
  * then is the answer. */
 #pragma once
 #include "flow/evict.h"
-#include "l2/tier.h"
+#include "l2/tier_set.h"
 
 typedef struct neap__fetcher neap__fetcher;
 typedef struct neap__fetch neap__fetch;
@@ -19,8 +19,7 @@ typedef struct neap__fetcher_config {
   neap__l1 *l1;
   neap__evictor *evictor;
   neap__loop *loop;
-  neap__tier **tiers;
-  uint32_t tier_count;
+  neap__tier_set *tiers;
   uint32_t in_flight_max; /* fetches that use L2 at once; the rest wait in order */
   uint64_t deadline_ms;   /* for the L2 part of one fetch; 0 = 30 s */
   bool retain;            /* keep what was loaded; else it is temporary while L1 is above its watermark */
@@ -31,6 +30,8 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out);
 /* No fetch turns to a tier from now on: those that wait or look up end with what L1 has, loads under way go on. Before
  * the tiers close. Not on the loop thread. */
 void neap__fetcher_drain(neap__fetcher *fetcher);
+/* Lookups under way forget what they found in the tier of that index. Loop thread. */
+void neap__fetcher_forget(neap__fetcher *fetcher, uint32_t tier);
 /* After the tiers closed: nothing of a fetch is in flight any more. Not on the loop thread. */
 void neap__fetcher_close(neap__fetcher *fetcher);
 

@@ -93,7 +93,7 @@ static void land(neap__loads *l, flight *f, int result) {
   neap__lease pin = NEAP_NO_LEASE;
   f->waiters = NULL;
   f->landed = true;
-  neap__tier_unlock(l->config.tiers[f->tier], &f->key);
+  neap__tier_unlock(neap__tier_set_at(l->config.tiers, f->tier), &f->key);
   if (result == 0) {
     result = neap__l1_commit(l->config.l1, f->staged, NULL, &load_owner, 1, &pin);
     f->staged = NEAP_NO_LEASE;
@@ -156,9 +156,9 @@ static void submit(neap__loads *l, uint32_t tier, flight **flights, uint32_t cou
   task->release = let_go;
   atomic_fetch_add(&l->tasks, 1);
   atomic_fetch_add(&l->objects, count);
-  if (neap__tier_submit(l->config.tiers[tier], task, deadline_ms) == 0) return;
+  if (neap__tier_submit(neap__tier_set_at(l->config.tiers, tier), task, deadline_ms) == 0) return;
   for (uint32_t i = 0; i < count; i++) task->op.objects[i].result = NEAP_ELIMIT;
-  task->tier = l->config.tiers[tier];
+  task->tier = neap__tier_set_at(l->config.tiers, tier);
   loaded(task);
   let_go(task);
 }
@@ -201,7 +201,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
   }
   free(f);
   if (staged != NEAP_NO_LEASE) neap__l1_abort(l->config.l1, staged);
-  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
+  neap__tier_unlock(neap__tier_set_at(l->config.tiers, item->tier), &item->key);
   if (result == NEAP_EEXIST) { /* a worker stored it meanwhile */
     deliver(l, &item->key, want, item->cell, 0);
   } else {
@@ -215,7 +215,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
 static bool join(neap__loads *l, const neap__load_item *item, const neap__load_for *want) {
   flight *f = find_flight(l, &item->key, want->deadline_ms);
   if (!f) return false;
-  neap__tier_unlock(l->config.tiers[item->tier], &item->key);
+  neap__tier_unlock(neap__tier_set_at(l->config.tiers, item->tier), &item->key);
   if (!add_waiter(f, want, item->cell)) want->done(want->ctx, item->cell, NEAP_NO_LEASE, NEAP_ENOMEM);
   return true;
 }
@@ -236,7 +236,7 @@ static void start_some(neap__loads *l, const neap__load_item *items, uint32_t co
     flight *f = take_off(l, fresh[i], want, leases[i], results[i]);
     if (f) tiers[flying] = f->tier, flights[flying++] = f;
   }
-  for (uint32_t tier = 0; tier < l->config.tier_count && flying; tier++) {
+  for (uint32_t tier = 0; tier < NEAP_TIERS_MAX && flying; tier++) {
     flight *batch[TASK_OBJECTS];
     uint32_t batched = 0;
     for (uint32_t i = 0; i < flying; i++)

@@ -5,15 +5,14 @@
  * All functions: loop thread only. */
 #pragma once
 #include "flow/evict.h"
-#include "l2/tier.h"
+#include "l2/tier_set.h"
 
 typedef struct neap__loads neap__loads;
 
 typedef struct neap__loads_config {
   neap__l1 *l1;
   neap__evictor *evictor;
-  neap__tier **tiers;
-  uint32_t tier_count;
+  neap__tier_set *tiers;
 } neap__loads_config;
 
 int neap__loads_open(const neap__loads_config *config, neap__loads **out);

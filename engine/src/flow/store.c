@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * flow/store.c - see store.h. Offers come from any thread into one bounded queue; everything after that runs on the
- * loop thread. A batch goes to every tier at once and holds its leases until the last tier has let go. */
+ * loop thread. A batch goes to every tier at once and holds its leases until the last tier has let go. The next batch
+ * may start when every tier has answered: one that answered "too late" and still holds its buffers costs the others
+ * memory (which pending_bytes_max bounds), not their turn. */
 #include "flow/store.h"
 
 #include <pthread.h>
@@ -11,7 +13,7 @@
 #include <time.h>
 
 #define BATCH_OBJECTS 32u
-#define BATCHES_IN_FLIGHT 8u
+#define BATCHES_IN_FLIGHT 8u /* without an answer */
 
 typedef struct offered {
   struct offered *next;
@@ -23,7 +25,7 @@ typedef struct offered {
 
 typedef struct batch {
   neap__storer *storer;
-  uint32_t count, tiers_left;
+  uint32_t count, tiers_left, tiers_silent; /* that have not let go; that have not answered */
   offered *objects[BATCH_OBJECTS];
 } batch;
 
@@ -36,13 +38,19 @@ struct neap__storer {
   bool left_open; /* by a close that ran out of patience: the last batch frees */
   neap__job job;
   atomic_bool posted;
-  uint64_t refusal_logged_ns;
+  uint64_t refusal_logged_ns, failure_logged_ns;
+  uint32_t unanswered; /* batches. Loop thread */
   _Atomic uint64_t pending_bytes, submitted, submitted_objects, completed, completed_objects, failed_objects;
   _Atomic uint64_t refused_objects, refused_bytes;
   _Atomic uint32_t pending_objects, in_flight;
 };
 
 static const neap__owner store_owner = {.kind = NEAP_OWNER_LOCAL};
+
+/* Wakes drain, once. */
+static void post(neap__storer *st) {
+  if (!atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
+}
 
 /* --- offering ------------------------------------------------------------------------------------------------- */
 
@@ -78,7 +86,7 @@ static offered *offer_one(neap__storer *st, const neap__key *key) {
 }
 
 void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys) {
-  if (st->config.tier_count == 0) return;
+  if (!neap__tier_set_count(st->config.tiers)) return;
   neap__names *names = neap__l1_names(st->config.l1);
   bool any = false;
   pthread_mutex_lock(&st->lock);
@@ -91,7 +99,7 @@ void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys)
     any = true;
   }
   pthread_mutex_unlock(&st->lock);
-  if (any && !atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
+  if (any) post(st);
 }
 
 /* --- storing, on the loop thread ------------------------------------------------------------------------------ */
@@ -104,6 +112,12 @@ static void finish_object(neap__storer *st, offered *o) {
   free(o);
 }
 
+static void batch_answered(batch *b) {
+  if (--b->tiers_silent) return;
+  b->storer->unanswered--;
+  post(b->storer);
+}
+
 static void batch_left(batch *b) {
   neap__storer *st = b->storer;
   if (--b->tiers_left) return;
@@ -111,7 +125,7 @@ static void batch_left(batch *b) {
   free(b);
   atomic_fetch_add(&st->completed, 1);
   /* Posted before the count falls: close frees st once it is 0 and what is posted has run. */
-  if (!atomic_exchange(&st->posted, true)) neap__loop_post(st->config.loop, &st->job);
+  post(st);
   pthread_mutex_lock(&st->lock);
   atomic_fetch_sub(&st->in_flight, 1);
   pthread_cond_broadcast(&st->idle);
@@ -130,7 +144,10 @@ static void stored(neap__task *task) {
   }
   atomic_fetch_add(&b->storer->completed_objects, task->op.count - failed);
   atomic_fetch_add(&b->storer->failed_objects, failed);
-  if (!failed) return;
+  batch_answered(b);
+  uint64_t now = neap__now_ns();
+  if (!failed || now - b->storer->failure_logged_ns < 1000000000u) return;
+  b->storer->failure_logged_ns = now;
   NEAP_LOG_WARN("Store task to adapter %s failed for %u of %u keys: %s", neap__tier_config_of(task->tier)->name, failed,
                 task->op.count, neap_strerror(reason));
 }
@@ -145,10 +162,18 @@ static void skip_tier(batch *b) {
   for (uint32_t i = 0; i < b->count; i++) b->objects[i]->missing = true;
 }
 
+/* How many tiers there are to store in. */
+static uint32_t routes(const neap__storer *st) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) count += neap__tier_set_route(st->config.tiers, i) != NULL;
+  return count;
+}
+
 static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
   if (!task) {
     skip_tier(b);
+    batch_answered(b);
     batch_left(b);
     return;
   }
@@ -170,6 +195,7 @@ static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
   if (neap__tier_submit(tier, task, 0) == 0) return;
   atomic_fetch_add(&st->failed_objects, b->count);
   skip_tier(b);
+  batch_answered(b);
   let_go(task);
 }
 
@@ -195,13 +221,19 @@ static void storer_free(neap__storer *st) {
 }
 
 static void submit_batches(neap__storer *st) {
-  while (atomic_load(&st->in_flight) < BATCHES_IN_FLIGHT) {
+  while (st->unanswered < BATCHES_IN_FLIGHT) {
     batch *b = next_batch(st);
     if (!b) return;
     b->storer = st;
-    b->tiers_left = st->config.tier_count + 1; /* one for this function, so that b lives until all are submitted */
+    b->tiers_left = b->tiers_silent = routes(st) + 1; /* one is this function, so that b lives until then */
+    if (b->tiers_left == 1) skip_tier(b);             /* the last tier was detached meanwhile */
+    st->unanswered++;
     atomic_fetch_add(&st->in_flight, 1);
-    for (uint32_t i = 0; i < st->config.tier_count; i++) submit_to(st, b, st->config.tiers[i]);
+    for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
+      neap__tier *tier = neap__tier_set_route(st->config.tiers, i);
+      if (tier) submit_to(st, b, tier);
+    }
+    batch_answered(b);
     batch_left(b);
   }
 }

@@ -8,15 +8,14 @@
 #pragma once
 #include "base/loop.h"
 #include "l1/l1.h"
-#include "l2/tier.h"
+#include "l2/tier_set.h"
 
 typedef struct neap__storer neap__storer;
 
 typedef struct neap__storer_config {
   neap__l1 *l1;
   neap__loop *loop;
-  neap__tier **tiers;
-  uint32_t tier_count;
+  neap__tier_set *tiers;
   uint64_t pending_bytes_max; /* bytes leased by queued and running stores */
   bool skip_l1;               /* drop the L1 copy once every tier has it (--l2-store-policy skip_l1) */
 } neap__storer_config;

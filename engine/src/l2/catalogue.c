@@ -2,7 +2,9 @@
  *
  * l2/catalogue.c - a chained hash table over one growing array, with the entries also linked by recency.
  *
- * Positions instead of pointers, so that the array may move when it grows. See catalogue.h for the promises. */
+ * Positions instead of pointers, so that the array may move when it grows. A position is also the slot by which a
+ * policy knows an entry; the order of recency is kept beside it, for what the catalogue itself has to forget. See
+ * catalogue.h for the promises. */
 #include "l2/catalogue.h"
 
 #include <stdlib.h>
@@ -25,6 +27,10 @@ struct neap__catalogue {
   char *models[MODELS_MAX];
   uint32_t model_count, model_last;
   uint32_t space_model[NEAP_SPACES_MAX];
+  const neap_policy *policy; /* NULL: order of recency */
+  void *policy_self;
+  uint32_t teach_at; /* the next entry to tell it of */
+  bool teaching, taught;
 };
 
 int neap__catalogue_open(neap__names *names, uint32_t items_max, neap__catalogue **out) {
@@ -32,7 +38,7 @@ int neap__catalogue_open(neap__names *names, uint32_t items_max, neap__catalogue
   if (!c) return NEAP_ENOMEM;
   c->names = names;
   c->items_max = items_max;
-  c->newest = c->oldest = c->free = NIL;
+  c->newest = c->oldest = c->free = c->teach_at = NIL;
   memset(c->space_model, 0xff, sizeof(c->space_model));
   c->tenant_bytes = calloc(NEAP_TENANTS_MAX, sizeof(uint64_t));
   c->tenant_leaving = calloc(NEAP_TENANTS_MAX, sizeof(uint64_t));
@@ -46,6 +52,7 @@ int neap__catalogue_open(neap__names *names, uint32_t items_max, neap__catalogue
 
 void neap__catalogue_close(neap__catalogue *c) {
   if (!c) return;
+  if (c->policy) c->policy->destroy(c->policy_self);
   for (uint32_t i = 0; i < c->model_count; i++) free(c->models[i]);
   free(c->tenant_bytes);
   free(c->tenant_leaving);
@@ -110,6 +117,7 @@ static uint32_t *bucket_of(neap__catalogue *c, const neap__key *id) {
 
 static void unlink_recency(neap__catalogue *c, uint32_t at) {
   neap__item *item = &c->items[at];
+  if (c->teach_at == at) c->teach_at = item->newer;
   *(item->newer == NIL ? &c->newest : &c->items[item->newer].older) = item->older;
   *(item->older == NIL ? &c->oldest : &c->items[item->older].newer) = item->newer;
 }
@@ -126,6 +134,24 @@ static void link_oldest(neap__catalogue *c, uint32_t at) {
   c->items[at].newer = c->oldest;
   *(c->oldest == NIL ? &c->newest : &c->items[c->oldest].older) = at;
   c->oldest = at;
+}
+
+/* Tells the policy what happened to an entry that it knows. */
+static void tell(neap__catalogue *c, const neap__item *item, neap_event_type type, uint8_t reason) {
+  if (!item->tracked) return;
+  neap_event event = {.slot = (uint32_t)(item - c->items),
+                      .type = (uint8_t)type,
+                      .reason = reason,
+                      .tenant = item->id.tenant,
+                      .kib = (uint32_t)NEAP_MIN((item->bytes + 1023) / 1024, UINT32_MAX)};
+  memcpy(&event.h1, item->id.hash, sizeof(event.h1));
+  memcpy(&event.h2, item->id.hash + sizeof(event.h1), sizeof(event.h2));
+  c->policy->on_events(c->policy_self, &event, 1);
+}
+
+static void introduce(neap__catalogue *c, neap__item *item) {
+  item->tracked = true;
+  tell(c, item, NEAP_EV_INSERT, 0);
 }
 
 neap__item *neap__catalogue_find(neap__catalogue *c, const neap__key *id) {
@@ -150,10 +176,15 @@ void neap__catalogue_leave(neap__catalogue *c, neap__item *item, bool leaving) {
   uint64_t change = leaving ? item->bytes : 0 - item->bytes;
   c->leaving += change;
   c->tenant_leaving[item->id.tenant] += change;
+  if (leaving || !item->proposed) return;
+  item->proposed = false;
+  tell(c, item, NEAP_EV_KEEP, 0);
 }
 
 static void drop(neap__catalogue *c, neap__item *item) {
   uint32_t at = (uint32_t)(item - c->items), *from = bucket_of(c, &item->id);
+  tell(c, item, NEAP_EV_REMOVE, item->proposed ? NEAP_REMOVE_EVICT : NEAP_REMOVE_DELETE);
+  item->proposed = item->tracked = false;
   neap__catalogue_leave(c, item, false);
   set_bytes(c, item, 0);
   while (*from != at) from = &c->items[*from].chain;
@@ -205,6 +236,7 @@ static neap__item *insert(neap__catalogue *c, const neap__key *id, uint64_t byte
     link_oldest(c, at);
   c->count++;
   set_bytes(c, item, bytes);
+  if (c->taught) introduce(c, item);
   return item;
 }
 
@@ -241,6 +273,11 @@ void neap__catalogue_forget(neap__catalogue *c, const neap__key *id, uint64_t se
 }
 
 void neap__catalogue_touch(neap__catalogue *c, neap__item *item) {
+  neap__catalogue_defer(c, item);
+  tell(c, item, NEAP_EV_HIT, 0);
+}
+
+void neap__catalogue_defer(neap__catalogue *c, neap__item *item) {
   uint32_t at = (uint32_t)(item - c->items);
   unlink_recency(c, at);
   link_newest(c, at);
@@ -278,7 +315,48 @@ static bool within_share(const neap__catalogue *c, uint32_t tenant) {
   return stays <= (c->bytes - c->leaving) / NEAP_MAX(c->tenants, 1u);
 }
 
+int neap__catalogue_follow(neap__catalogue *c, const neap_policy *policy, neap_error *err) {
+  const neap_policy_context context = {.size = sizeof(context), .slots = c->items_max};
+  int rc = policy->create(&context, &c->policy_self, err);
+  if (rc == 0) c->policy = policy;
+  return rc;
+}
+
+bool neap__catalogue_teach(neap__catalogue *c, uint32_t max) {
+  if (!c->policy) return true;
+  if (!c->teaching) c->teach_at = c->oldest;
+  c->teaching = true;
+  for (; c->teach_at != NIL && max; max--) {
+    neap__item *item = &c->items[c->teach_at];
+    if (!item->tracked) introduce(c, item);
+    c->teach_at = item->newer;
+  }
+  c->taught = c->teach_at == NIL;
+  return c->taught;
+}
+
+/* One proposal at a time, for it is sizes that have to add up. What cannot go is kept, and is at the end of the
+ * policy's order then: who proposes as often as there are entries has proposed all. */
+static uint32_t proposed_victims(neap__catalogue *c, uint64_t bytes, uint32_t max, neap__key *ids) {
+  uint32_t count = 0, slot;
+  uint64_t covered = 0;
+  for (uint32_t tries = c->count; tries && count < max && covered < bytes; tries--) {
+    if (c->policy->victims(c->policy_self, NEAP_SCOPE_ALL, &slot, 1) == 0) break;
+    neap__item *item = &c->items[slot];
+    if (item->locks || item->leaving) {
+      tell(c, item, NEAP_EV_KEEP, 0);
+      continue;
+    }
+    neap__catalogue_leave(c, item, true);
+    item->proposed = true;
+    covered += item->bytes;
+    ids[count++] = item->id;
+  }
+  return count;
+}
+
 uint32_t neap__catalogue_victims(neap__catalogue *c, uint64_t bytes, uint32_t max, bool fair, neap__key *ids) {
+  if (c->policy) return proposed_victims(c, bytes, max, ids);
   uint32_t count = 0;
   uint64_t covered = 0;
   for (bool spare = fair;; spare = false) {

@@ -11,10 +11,13 @@
  *
  * Memory: 88 bytes per entry plus 4 per bucket, at most 1 Mi entries (92 MiB) for one tier, grown by doubling, and
  * while a listing runs another 64 bytes for each object found;
- * model names at most 1024 x 512 bytes; two numbers per tenant (1 MiB, untouched pages cost nothing).
+ * model names at most 1024 x 512 bytes; two numbers per tenant (1 MiB, untouched pages cost nothing). A policy has its
+ * own memory (ARC: at most 52 bytes per entry and ghost).
  *
  * Not thread-safe: the tier's lock guards it. Not here: what to do about a victim, I/O. */
 #pragma once
+#include <neap/policy.h>
+
 #include "chunk/names.h"
 
 typedef struct neap__catalogue neap__catalogue;
@@ -27,6 +30,7 @@ typedef struct neap__item {
   uint32_t locks;
   uint32_t chain, newer, older; /* positions */
   bool has_crc, leaving;        /* leaving: a remove is under way */
+  bool tracked, proposed;       /* the policy knows it; has named it as a victim */
 } neap__item;
 
 _Static_assert(sizeof(neap__item) == 88, "the memory figure above");
@@ -57,7 +61,8 @@ neap__item *neap__catalogue_put(neap__catalogue *catalogue, const neap__key *id,
                                 uint64_t seq);
 /* Forgets an entry unless it was put after `seq`: a remove that raced with a newer store must not hide it. */
 void neap__catalogue_forget(neap__catalogue *catalogue, const neap__key *id, uint64_t seq);
-void neap__catalogue_touch(neap__catalogue *catalogue, neap__item *item); /* most recently used */
+void neap__catalogue_touch(neap__catalogue *catalogue, neap__item *item); /* was used: the most recent */
+void neap__catalogue_defer(neap__catalogue *catalogue, neap__item *item); /* was not, but others shall go first */
 void neap__catalogue_leave(neap__catalogue *catalogue, neap__item *item, bool leaving);
 
 /* Orders a listing for adopt: last used first. Needs no lock. */
@@ -68,9 +73,16 @@ void neap__catalogue_reserve(neap__catalogue *catalogue, uint32_t count);
  * many were taken: fewer than count when the catalogue is full. */
 uint32_t neap__catalogue_adopt(neap__catalogue *catalogue, const neap__found *found, uint32_t count);
 
-/* Marks entries as leaving, oldest first, until `bytes` are covered or max are chosen; locked and leaving ones are
- * passed over. With fair, tenants that use less than an equal share are spared as long as others suffice. Returns how
- * many ids were written. */
+/* Victims come from this policy from now on, with the positions of entries as its slots. Before the first entry. It
+ * hears of entries from neap__catalogue_teach on. 0 or the policy's error. */
+int neap__catalogue_follow(neap__catalogue *catalogue, const neap_policy *policy, neap_error *err);
+/* Tells the policy, if there is one, of what is there, oldest first, at most max entries; once a listing is adopted.
+ * True when it knows all; then it hears of what happens. */
+bool neap__catalogue_teach(neap__catalogue *catalogue, uint32_t max);
+
+/* Marks entries as leaving, oldest first or as the policy says, until `bytes` are covered or max are chosen; locked and
+ * leaving ones are passed over. With fair, tenants that use less than an equal share are spared as long as others
+ * suffice. Returns how many ids were written. */
 uint32_t neap__catalogue_victims(neap__catalogue *catalogue, uint64_t bytes, uint32_t max, bool fair, neap__key *ids);
 
 uint32_t neap__catalogue_count(const neap__catalogue *catalogue);

@@ -6,6 +6,7 @@
  * for the loop and the pool may be gone by then. */
 #include <string.h>
 
+#include "l2/inner.h"
 #include "l2/tier_defs.h"
 
 /* The flight of an operation that the adapter has, told by its address alone: a stale one is not looked into. */
@@ -20,11 +21,12 @@ static void host_done(void *engine, neap_op *op) {
   pthread_mutex_lock(&tier->lock);
   neap__flight *flight = flying(tier, op);
   bool owed = flight && flight->phase == NEAP_PHASE_WITH_ADAPTER;
+  bool checked = !owed && neap__mount_answered(tier, op);
   if (owed) flight->phase = NEAP_PHASE_RETURNED;
   /* Posted under the lock: once the loop could settle it, the tier may be closed. */
   if (owed && !tier->abandoned) neap__loop_post(tier->env.loop, &flight->job);
   pthread_mutex_unlock(&tier->lock);
-  if (!owed)
+  if (!owed && !checked)
     NEAP_LOG_ERROR("%s called done for an operation that it does not have: called twice, or not its own; ignored",
                    tier->name);
 }
@@ -59,6 +61,13 @@ static uint64_t host_now_ns(void *engine) {
   return neap__now_ns();
 }
 
+static int host_inner_open(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
+                           neap_inner **out, neap_error *err) {
+  neap__tier *tier = engine;
+  neap__inner_parent parent = {.host = &tier->host, .plugin_dirs = tier->plugin_dirs};
+  return neap__inner_open(&parent, config_json, done, ctx, out, err);
+}
+
 void neap__host_init(neap__tier *tier) {
   tier->host = (neap_host){.size = sizeof(neap_host),
                            .abi = NEAP_ADAPTER_ABI,
@@ -70,5 +79,7 @@ void neap__host_init(neap__tier *tier) {
                            .key_format = neap__key_format,
                            .key_parse = neap__key_parse,
                            .crc32c = neap__crc32c,
-                           .now_ns = host_now_ns};
+                           .now_ns = host_now_ns,
+                           .inner_open = host_inner_open};
+  neap__inner_install(&tier->host);
 }

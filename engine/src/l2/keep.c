@@ -8,7 +8,7 @@
  * goes on, a batch at a time, until usage is below. Locked objects stay. A remove that fails is not repeated at once.
  * The store of a restarted server is listed first; until that is done nothing is evicted, for the oldest objects are
  * not known yet. With IsolatedLRU a tenant within an equal share of the usage keeps its objects as long as others
- * have more.
+ * have more. With ARC the engine's policy of that name chooses (Megiddo and Modha, FAST 2003; policy/arc.c).
  *
  * Loop thread, but for recover_sink (the adapter's) and recover_digest (the pool's). */
 #include <stdlib.h>
@@ -25,7 +25,7 @@
 
 /* Sends one remove for ids; they are marked as leaving. False: no memory. */
 static bool remove_ids(neap__tier *tier, const neap__key *ids, uint32_t count, void (*done)(neap__task *task)) {
-  neap__task *task = neap__task_new(NEAP_OP_REMOVE, count);
+  neap__task *task = neap__task_flying(NEAP_OP_REMOVE, count);
   pthread_mutex_lock(&tier->lock);
   for (uint32_t i = 0; i < count; i++) {
     neap__item *item = neap__catalogue_find(tier->catalogue, &ids[i]);
@@ -75,6 +75,7 @@ static void evicted(neap__task *task) {
   tier->removing = false;
   tier->remove_failed = gone == 0;
   if (gone) balance(tier);
+  neap__trip_room(tier, gone > 0);
 }
 
 /* Sends for victims worth `bytes`, at most the configured share of the objects. One batch at a time. */
@@ -124,11 +125,6 @@ bool neap__keep_room(neap__tier *tier, neap__flight *flight) {
 }
 
 /* --- booking -------------------------------------------------------------------------------------------------- */
-
-void neap__keep_health(neap__tier *tier, bool answered) {
-  tier->failures_in_row = answered ? 0 : tier->failures_in_row + 1;
-  tier->stats.healthy = tier->failures_in_row < NEAP_TIER_SICK_AFTER;
-}
 
 bool neap__keep_expect(neap__flight *flight) {
   bool any = false;
@@ -198,7 +194,7 @@ static void book_remove(neap__flight *flight, uint32_t i) {
     neap__catalogue_forget(tier->catalogue, &flight->ids[i], flight->seq);
   } else if (item) {
     neap__catalogue_leave(tier->catalogue, item, false);
-    neap__catalogue_touch(tier->catalogue, item); /* the next batch tries others */
+    neap__catalogue_defer(tier->catalogue, item); /* the next batch tries others */
   }
 }
 
@@ -234,11 +230,10 @@ void neap__keep_settle(neap__flight *flight) {
 
   for (uint32_t i = 0; i < flight->op.count; i++) {
     sane &= sanitize(&flight->objects[i]);
-    book_object(flight, i);
-    int result = flight->objects[i].result;
-    answered |= result == 0 || result == NEAP_ENOENT || result == NEAP_ECORRUPT || result == NEAP_ENOSPC;
+    if (!flight->probe) book_object(flight, i);
+    answered |= !neap__guard_is_silence(flight->objects[i].result);
   }
-  if (!flight->expired && !flight->bounced) neap__keep_health(tier, answered);
+  if (!flight->expired && !flight->bounced && !neap__mount_is_old(flight)) neap__guard_note(tier, answered);
   if (!sane) NEAP_LOG_ERROR("%s gave a result that is no error code; taken as NEAP_EIO", tier->name);
 }
 
@@ -271,9 +266,10 @@ void neap__keep_after(neap__flight *flight) {
   uint64_t short_by = 0;
   for (uint32_t i = 0; kind == NEAP_OP_STORE && !flight->bounced && i < flight->op.count; i++)
     if (flight->objects[i].result == NEAP_ENOSPC) short_by += flight->objects[i].bytes;
-  /* The store is fuller than its capacity says: room for the next ones, once; what failed stays failed. */
+  /* The store is fuller than its capacity says: room for these, which are tried once more, and for the next ones. */
   if (short_by) evict(tier, 2 * short_by);
   balance(tier);
+  if (!tier->removing) neap__trip_room(tier, false);
 }
 
 /* --- recovery ------------------------------------------------------------------------------------------------- */
@@ -311,6 +307,14 @@ static int recover_sink(neap_op *op, const neap_list_entry *entry) {
   return 0;
 }
 
+static void teach(neap__tier *tier) {
+  for (bool all = false; !all;) {
+    pthread_mutex_lock(&tier->lock);
+    all = neap__catalogue_teach(tier->catalogue, ADOPT_AT_ONCE);
+    pthread_mutex_unlock(&tier->lock);
+  }
+}
+
 /* On the pool, in parts: a million entries take seconds, and the loop needs the lock in between. */
 static void recover_digest(neap__flight *flight) {
   neap__tier *tier = flight->tier;
@@ -325,6 +329,7 @@ static void recover_digest(neap__flight *flight) {
     taken = neap__catalogue_adopt(tier->catalogue, r->found + r->adopted, part);
     pthread_mutex_unlock(&tier->lock);
   }
+  teach(tier);
 }
 
 static void recover_done(neap__task *task) {
@@ -353,13 +358,17 @@ static void recover_release(neap__task *task) {
 void neap__keep_recover(neap__tier *tier) {
   if (tier->config->capacity_bytes && !neap__tier_can(tier, NEAP_OP_REMOVE))
     NEAP_LOG_WARN("%s cannot remove objects: when its capacity is used up, stores fail", tier->name);
-  if (!neap__tier_can(tier, NEAP_OP_LIST)) return;
-  neap__task *task = neap__task_new(NEAP_OP_LIST, 0);
+  if (!neap__tier_can(tier, NEAP_OP_LIST)) {
+    teach(tier);
+    return;
+  }
+  neap__task *task = neap__task_flying(NEAP_OP_LIST, 0);
   recovery *r = calloc(1, sizeof(*r));
   if (!task || !r) {
     NEAP_LOG_WARN("%s: no memory to list what the store holds", tier->name);
     neap__task_free(task);
     free(r);
+    teach(tier);
     return;
   }
   task->ctx = r;

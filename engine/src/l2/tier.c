@@ -1,24 +1,36 @@
 /* SPDX-License-Identifier: MIT
  *
- * l2/tier.c - the life of a task between a flow and an adapter: queue, deadline, hand-over, return.
+ * l2/tier.c - the life of an operation on its way to an adapter and back: queue, deadline, hand-over, return.
  *
- * Promises: every submitted task gets done once and release once, both from the loop and never inside submit; release
- * only when the adapter has given the operation back (or never had it). Runs on the engine's loop thread, but for
- * open, close and the getters. Checksums are computed on the worker pool. Not here: what a result means for usage and
- * eviction (keep.c), the services that the adapter calls (host.c). */
-#include <cjson/cJSON.h>
+ * Promises: every enqueued task gets done once and release once, both from the loop; release only when the adapter has
+ * given the operation back (or never had it). Runs on the engine's loop thread, but for open, close and the getters.
+ * Checksums are computed on the worker pool. Not here: how a flow's task becomes operations (trip.c), what a result
+ * means for usage and eviction (keep.c) and for the next ones (guard.c), what the adapter calls (host.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "l2/tier_defs.h"
+#include "policy/stream.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+#define DIGEST_HERE 65536u /* bytes whose checksum takes less time than a way to the pool and back */
 
 /* --- tasks ---------------------------------------------------------------------------------------------------- */
 
 neap__task *neap__task_new(neap_op_kind kind, uint32_t count) {
   neap__task *task = calloc(1, sizeof(*task) + count * (sizeof(neap_object) + sizeof(neap__key)));
+  if (!task) return NULL;
+  neap_object *objects = (neap_object *)(task + 1);
+  task->op = (neap_op){.size = sizeof(neap_op), .kind = kind, .count = count, .objects = count ? objects : NULL};
+  task->op.list_result = NEAP_EIO;
+  task->keys = (neap__key *)(objects + count);
+  for (uint32_t i = 0; i < count; i++) objects[i].result = NEAP_EIO;
+  return task;
+}
+
+neap__task *neap__task_flying(neap_op_kind kind, uint32_t count) {
+  neap__task *task = neap__task_new(kind, count);
   neap__flight *flight =
       calloc(1, sizeof(*flight) + count * (sizeof(neap_object) + sizeof(neap__key) + sizeof(uint32_t) + sizeof(bool)));
   if (!task || !flight) {
@@ -26,13 +38,7 @@ neap__task *neap__task_new(neap_op_kind kind, uint32_t count) {
     free(flight);
     return NULL;
   }
-  neap_object *objects = (neap_object *)(task + 1);
-  task->op = (neap_op){.size = sizeof(neap_op), .kind = kind, .count = count, .objects = count ? objects : NULL};
-  task->op.list_result = NEAP_EIO;
-  task->keys = (neap__key *)(objects + count);
   task->flight = flight;
-  for (uint32_t i = 0; i < count; i++) objects[i].result = NEAP_EIO;
-
   flight->task = task;
   flight->ids = (neap__key *)(flight->objects + count);
   flight->crcs = (uint32_t *)(flight->ids + count);
@@ -112,7 +118,7 @@ static void wait_end(neap__tier *tier, neap__flight *flight) {
 
 static void on_timer(uv_timer_t *timer);
 
-static void arm(neap__tier *tier, uint64_t at_ns) {
+void neap__tier_arm(neap__tier *tier, uint64_t at_ns) {
   if (at_ns == UINT64_MAX || (tier->wake_ns && tier->wake_ns <= at_ns)) return;
   uint64_t now = neap__now_ns();
   tier->wake_ns = at_ns;
@@ -150,13 +156,15 @@ static void expire(neap__tier *tier, neap__flight *flight, int code) {
 
   pthread_mutex_lock(&tier->lock);
   tier->stats.deadlines += code == NEAP_ETIMEDOUT;
-  if (code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER) neap__keep_health(tier, false);
+  if (code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER && !neap__mount_is_old(flight))
+    neap__guard_note(tier, false);
   if (flight->op.kind == NEAP_OP_STORE) tier->stats.store_failures[-code] += task->op.count;
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.load_failures[-code] += task->op.count;
   pthread_mutex_unlock(&tier->lock);
 
-  if (flight->phase == NEAP_PHASE_WITH_ADAPTER && NEAP_HAS(tier->adapter, neap_adapter, cancel))
-    tier->adapter->cancel(tier->self, &flight->op);
+  neap__mount *mount = flight->mount;
+  if (flight->phase == NEAP_PHASE_WITH_ADAPTER && NEAP_HAS(mount->adapter, neap_adapter, cancel))
+    mount->adapter->cancel(mount->self, &flight->op);
   task->done(task);
   if (was_queued) let_go(tier, flight);
 }
@@ -171,14 +179,27 @@ static void on_timer(uv_timer_t *timer) {
     neap__flight *f = tier->waiting;
     for (; f && f->deadline_ns > now; f = f->after) earliest = NEAP_MIN(earliest, f->deadline_ns);
     if (!f) {
-      arm(tier, earliest);
+      neap__tier_arm(tier, earliest);
       break;
     }
     expire(tier, f, NEAP_ETIMEDOUT);
     late++;
   }
   if (late) NEAP_LOG_WARN("%s: %llu operations missed their deadline", tier->name, (unsigned long long)late);
+  neap__guard_act(tier);
+  neap__tier_arm(tier, neap__trip_tick(tier, now));
+  neap__tier_arm(tier, neap__guard_tick(tier, now));
   neap__tier_pump(tier);
+}
+
+void neap__tier_refuse(neap__tier *tier) {
+  for (;;) {
+    neap__flight *f = tier->waiting;
+    while (f && !f->of_trip) f = f->after;
+    if (!f) return;
+    neap__guard_count(tier, &tier->stats.breaker_refused, f->op.count);
+    expire(tier, f, NEAP_EIO);
+  }
 }
 
 /* --- to the adapter and back ---------------------------------------------------------------------------------- */
@@ -218,6 +239,7 @@ static void settle(neap__flight *flight) {
   while (tier->flying[at] != flight) at++;
   tier->flying[at] = tier->flying[--tier->flying_count];
   neap__keep_settle(flight);
+  if (flight->mount) neap__mount_drop(tier, flight->mount);
   pthread_mutex_unlock(&tier->lock);
   tier->writes_in_flight -= is_write(flight);
   tier->claimed -= flight->claimed;
@@ -233,6 +255,7 @@ static void settle(neap__flight *flight) {
   }
   neap__keep_after(flight);
   let_go(tier, flight);
+  neap__guard_act(tier);
   neap__tier_pump(tier);
 }
 
@@ -242,9 +265,10 @@ void neap__tier_arrived(neap__job *job) {
   neap__flight *flight = (neap__flight *)((char *)job - offsetof(neap__flight, job));
   if (flight->op.kind == NEAP_OP_LOAD && neap__keep_expect(flight)) flight->digest = verify;
   if (flight->digest && !flight->expired) {
+    bool here = flight->digest == verify && flight->bytes <= DIGEST_HERE;
     flight->job.run = digested;
-    if (neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
-    flight->digest(flight); /* a pool that is full: better here than not at all */
+    if (!here && neap__pool_submit(flight->tier->env.pool, digest_work, flight) == 0) return;
+    flight->digest(flight); /* also when the pool is full: better here than not at all */
   }
   settle(flight);
 }
@@ -258,8 +282,9 @@ static void bounce(neap__flight *flight, int code) {
 }
 
 static void hand_over(neap__flight *flight) {
-  const neap_adapter *adapter = flight->tier->adapter;
-  void *self = flight->tier->self;
+  neap__tier *tier = flight->tier;
+  const neap_adapter *adapter = tier->mount->adapter;
+  void *self = tier->mount->self;
   neap_op *op = &flight->op;
 
   flight->job.run = neap__tier_arrived;
@@ -267,6 +292,14 @@ static void hand_over(neap__flight *flight) {
     bounce(flight, NEAP_ETIMEDOUT);
     return;
   }
+  if (!neap__tier_can(tier, (neap_op_kind)op->kind)) { /* what it was meant for could; see neap__tier_reload */
+    bounce(flight, NEAP_ENOTSUP);
+    return;
+  }
+  pthread_mutex_lock(&tier->lock);
+  flight->mount = tier->mount;
+  flight->mount->users++;
+  pthread_mutex_unlock(&tier->lock);
   flight->phase = NEAP_PHASE_WITH_ADAPTER; /* before the call: done may come inside it */
   switch ((neap_op_kind)op->kind) {
     case NEAP_OP_STORE: adapter->store(self, op); break;
@@ -279,8 +312,18 @@ static void hand_over(neap__flight *flight) {
 
 static void prepared(neap__job *job) { hand_over((neap__flight *)((char *)job - offsetof(neap__flight, job))); }
 
+/* From here on the adapter has so long for it. */
+static void limit(neap__tier *tier, neap__flight *flight) {
+  if (!flight->of_trip || flight->op.kind == NEAP_OP_LIST) return;
+  uint64_t at_ns = neap__now_ns() + tier->guard.limits.deadline_ms * NS_PER_MS;
+  if (at_ns >= flight->deadline_ns) return;
+  flight->op.deadline_ns = flight->deadline_ns = at_ns;
+  neap__tier_arm(tier, at_ns);
+}
+
 static void start(neap__tier *tier, neap__flight *flight) {
   queue_take(tier, flight);
+  limit(tier, flight);
   flight->phase = NEAP_PHASE_PREPARING;
   flight->job.run = prepared;
   tier->writes_in_flight += is_write(flight);
@@ -294,20 +337,22 @@ static void start(neap__tier *tier, neap__flight *flight) {
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.in_flight_load_bytes += flight->bytes;
   pthread_mutex_unlock(&tier->lock);
 
-  if (flight->op.kind != NEAP_OP_STORE) {
-    hand_over(flight);
-  } else if (neap__pool_submit(tier->env.pool, crc_work, flight) != 0) {
+  if (flight->op.kind == NEAP_OP_STORE) {
+    if (flight->bytes > DIGEST_HERE && neap__pool_submit(tier->env.pool, crc_work, flight) == 0) return;
     compute_crcs(flight);
-    hand_over(flight);
   }
+  hand_over(flight);
 }
 
-/* What may be handed over next. Somebody waits for a read; a store waits for room when victims are on their way. */
+/* What may be handed over next. Somebody waits for a read, so writes leave it a quarter of the places; a store waits
+ * for room when victims are on their way. */
 static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
+  uint32_t places = tier->guard.limits.concurrency;
   *no_room = false;
-  if (tier->flying_count == NEAP_TIER_IN_FLIGHT_MAX) return NULL;
+  if (tier->reads.first && tier->reads.first->probe) return tier->reads.first;
+  if (tier->flying_count >= places) return NULL;
   if (tier->reads.first) return tier->reads.first;
-  if (!tier->writes.first || tier->writes_in_flight >= NEAP_TIER_WRITES_MAX) return NULL;
+  if (!tier->writes.first || tier->writes_in_flight >= NEAP_MAX(places * 3 / 4, 1u)) return NULL;
   if (tier->writes.first->op.kind == NEAP_OP_STORE && !neap__keep_room(tier, tier->writes.first)) {
     if (tier->writes.first->op.kind == NEAP_OP_REMOVE) return tier->writes.first;
     if (tier->removing) return NULL;
@@ -336,7 +381,7 @@ void neap__tier_pump(neap__tier *tier) {
   }
 }
 
-/* --- submitting ----------------------------------------------------------------------------------------------- */
+/* --- queueing ------------------------------------------------------------------------------------------------- */
 
 /* The submitter's sink sees its own operation, and nothing after its answer. */
 static int list_sink(neap_op *op, const neap_list_entry *entry) {
@@ -358,48 +403,7 @@ void neap__tier_enqueue(neap__tier *tier, neap__task *task, uint64_t deadline_ns
   flight->phase = NEAP_PHASE_QUEUED;
   wait_begin(tier, flight);
   queue_push(tier, flight, ahead);
-  arm(tier, deadline_ns);
-}
-
-/* Names the objects; their bytes are counted for the bound. */
-static int name_objects(neap__tier *tier, neap__task *task) {
-  neap__flight *flight = task->flight;
-  uint32_t space = UINT32_MAX;
-  flight->bytes = 0;
-  for (uint32_t i = 0; i < task->op.count; i++) {
-    const neap__key *key = &task->keys[i];
-    if (key->space != space && !neap__names_primary(tier->env.names, key->space)) return NEAP_ENOTSUP;
-    space = key->space;
-    pthread_mutex_lock(&tier->lock);
-    int rc = neap__catalogue_id(tier->catalogue, key, &flight->ids[i]);
-    pthread_mutex_unlock(&tier->lock);
-    if (rc) return NEAP_ELIMIT;
-    neap_object *object = &task->op.objects[i];
-    object->key = neap__names_object_key(tier->env.names, key);
-    flight->objects[i] = *object;
-    if (object->data) flight->bytes += object->bytes;
-  }
-  return 0;
-}
-
-int neap__tier_submit(neap__tier *tier, neap__task *task, uint64_t deadline_ms) {
-  NEAP_ASSERT(neap__loop_here(tier->env.loop));
-  if (tier->closing) return NEAP_ECLOSED;
-  if (!neap__tier_can(tier, (neap_op_kind)task->op.kind)) return NEAP_ENOTSUP;
-  if (!task->op.count && task->op.kind != NEAP_OP_LIST) return NEAP_EINVAL;
-  int rc = name_objects(tier, task);
-  if (rc == NEAP_ENOTSUP) return rc;
-  if (rc || tier->queued == NEAP_TIER_QUEUED_MAX ||
-      (tier->queued_bytes && tier->queued_bytes + task->flight->bytes > NEAP_TIER_QUEUED_BYTES_MAX)) {
-    pthread_mutex_lock(&tier->lock);
-    tier->stats.queue_refused++;
-    pthread_mutex_unlock(&tier->lock);
-    return NEAP_ELIMIT;
-  }
-  uint64_t wait_ms = deadline_ms ? deadline_ms : NEAP_TIER_DEADLINE_MS;
-  neap__tier_enqueue(tier, task, neap__now_ns() + wait_ms * NS_PER_MS, false);
-  neap__tier_pump(tier);
-  return 0;
+  neap__tier_arm(tier, deadline_ns);
 }
 
 void neap__tier_lock(neap__tier *tier, const neap__key *key) {
@@ -407,6 +411,7 @@ void neap__tier_lock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item) item->locks++;
+  tier->pins++;
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -415,6 +420,8 @@ void neap__tier_unlock(neap__tier *tier, const neap__key *key) {
   pthread_mutex_lock(&tier->lock);
   neap__item *item = neap__catalogue_id(tier->catalogue, key, &id) ? NULL : neap__catalogue_find(tier->catalogue, &id);
   if (item && item->locks) item->locks--; /* forgotten and found again in between: its locks went with it */
+  NEAP_ASSERT(tier->pins > 0);
+  if (--tier->pins == 0) pthread_cond_broadcast(&tier->idle);
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -429,9 +436,12 @@ static void begin(void *arg) {
 
 static void tier_free(neap__tier *tier) {
   for (uint32_t i = 0; i < NEAP_TIER_RETIRED_MAX; i++) flight_free(tier->retired[i]);
+  neap__trip_free(tier);
+  neap__guard_end(tier);
   neap__catalogue_close(tier->catalogue);
   pthread_cond_destroy(&tier->idle);
   pthread_mutex_destroy(&tier->lock);
+  free(tier->plugin_dirs);
   free(tier);
 }
 
@@ -439,7 +449,6 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   neap__tier *tier = calloc(1, sizeof(*tier));
   if (!tier) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", config->name);
   tier->config = config;
-  tier->adapter = config->adapter;
   snprintf(tier->name, sizeof(tier->name), "%s", config->name);
   tier->env = *env;
   tier->stats.capacity_bytes = config->capacity_bytes;
@@ -452,22 +461,67 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   pthread_condattr_destroy(&attr);
   neap__host_init(tier);
 
-  int rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
+  tier->plugin_dirs = strdup(config->plugin_dirs ? config->plugin_dirs : "");
+  tier->guard.limits = config->limits.concurrency ? config->limits : neap__limits_of(config->adapter);
+  int rc = neap__trip_open(tier);
+  if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
+  if (!rc && !tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
-  if (!rc) rc = tier->adapter->open(tier->adapter, &tier->host, config->params_json, &tier->self, err);
+  if (!rc && strcmp(config->eviction_policy, "ARC") == 0)
+    rc = neap__catalogue_follow(tier->catalogue, neap__policy_find("ARC", NULL), err);
+  if (!rc) rc = neap__mount_open(tier, config->adapter, config->params_json, &tier->mount, err);
   if (rc) {
     tier_free(tier);
     return rc;
   }
+  tier->table = tier->mount->adapter;
   neap__loop_call(env->loop, begin, tier);
   *out = tier;
   return 0;
+}
+
+static void expire_all(neap__tier *tier) {
+  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+}
+
+/* Nobody waits for it, and nobody will load what a lookup has found. */
+static bool quiet(neap__tier *tier) {
+  pthread_mutex_lock(&tier->lock);
+  bool busy = tier->flying_count || tier->pins;
+  pthread_mutex_unlock(&tier->lock);
+  return !busy && !tier->queued && !tier->guard.trips;
+}
+
+bool neap__tier_retire(neap__tier *tier) {
+  if (!quiet(tier)) return false;
+  tier->closing = true;
+  return true;
+}
+
+void neap__tier_hurry(neap__tier *tier, bool all) {
+  neap__flight *f = tier->waiting;
+  while (f && f->deadline_ns != UINT64_MAX) f = f->after;
+  if (f) expire(tier, f, NEAP_ECANCELED);
+  if (!all) return;
+  tier->closing = true;
+  neap__trip_end_waiting(tier, NEAP_ECANCELED);
+  expire_all(tier);
+}
+
+uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns) {
+  struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
+  pthread_mutex_lock(&tier->lock);
+  (void)pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  uint32_t flying = tier->flying_count;
+  pthread_mutex_unlock(&tier->lock);
+  return flying;
 }
 
 /* What the adapter has not seen is answered now; a listing is told to stop. */
 static void close_begin(void *arg) {
   neap__tier *tier = arg;
   tier->closing = true;
+  neap__trip_end_waiting(tier, NEAP_ECANCELED);
   neap__flight *f = tier->waiting;
   while (f) {
     bool ends = f->phase == NEAP_PHASE_QUEUED || f->op.kind == NEAP_OP_LIST;
@@ -489,7 +543,7 @@ static void timer_closed(uv_handle_t *timer) {
 
 static void close_end(void *arg) {
   neap__tier *tier = arg;
-  while (tier->waiting) expire(tier, tier->waiting, NEAP_ECANCELED);
+  expire_all(tier);
   uv_close((uv_handle_t *)&tier->timer, timer_closed);
 }
 
@@ -519,7 +573,12 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
                    tier->name, left, (unsigned long long)grace_ms);
     return false;
   }
-  if (NEAP_HAS(tier->adapter, neap_adapter, close)) tier->adapter->close(tier->self);
+  while (tier->older) {
+    neap__mount *older = tier->older;
+    tier->older = older->older;
+    neap__mount_close(older);
+  }
+  neap__mount_close(tier->mount);
   tier_free(tier);
   return true;
 }
@@ -530,6 +589,7 @@ void neap__tier_stats_get(neap__tier *tier, neap__tier_stats *out) {
   pthread_mutex_lock(&tier->lock);
   *out = tier->stats;
   out->used_bytes = neap__catalogue_bytes(tier->catalogue);
+  out->store_paused = neap__now_ns() < out->no_space_until_ns;
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -541,34 +601,3 @@ uint64_t neap__tier_tenant_bytes(neap__tier *tier, uint32_t tenant) {
 }
 
 const neap__tier_config *neap__tier_config_of(neap__tier *tier) { return tier->config; }
-
-bool neap__tier_can(neap__tier *tier, neap_op_kind kind) {
-  switch (kind) {
-    case NEAP_OP_STORE: return NEAP_HAS(tier->adapter, neap_adapter, store);
-    case NEAP_OP_LOOKUP: return NEAP_HAS(tier->adapter, neap_adapter, lookup);
-    case NEAP_OP_LOAD: return NEAP_HAS(tier->adapter, neap_adapter, load);
-    case NEAP_OP_REMOVE: return NEAP_HAS(tier->adapter, neap_adapter, remove);
-    case NEAP_OP_LIST: return NEAP_HAS(tier->adapter, neap_adapter, list);
-  }
-  return false;
-}
-
-int neap__tier_status(neap__tier *tier, char *json, size_t cap) {
-  char own[4096] = "";
-  if (NEAP_HAS(tier->adapter, neap_adapter, status) && tier->adapter->status(tier->self, own, sizeof(own)) < 0)
-    own[0] = 0;
-  cJSON *status = cJSON_Parse(own);
-  if (!cJSON_IsObject(status)) {
-    cJSON_Delete(status);
-    status = cJSON_CreateObject();
-  }
-  neap__tier_stats stats;
-  neap__tier_stats_get(tier, &stats);
-  bool healthy = stats.healthy && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
-  cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
-  cJSON_AddBoolToObject(status, "is_healthy", healthy);
-  if (!cJSON_HasObjectItem(status, "type")) cJSON_AddStringToObject(status, "type", tier->name);
-  bool fits = cap <= INT32_MAX && cJSON_PrintPreallocated(status, json, (int)cap, false);
-  cJSON_Delete(status);
-  return fits ? (int)strlen(json) : NEAP_ELIMIT;
-}

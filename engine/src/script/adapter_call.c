@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * script/adapter_call.c - operations as coroutines: what hooks are given, and what their results mean.
+ * script/adapter_call.c - operations as coroutines.
  *
- *   store   -> true (all bytes stored) | bytes stored, 0 if the key was there | nil, code, message
- *   lookup  -> size | true (there, size unknown) | false or nil (a miss)      | nil, code, message
- *   load    -> true | false or nil (a miss)                                   | nil, code, message
- *   delete  -> true | false or nil (was not there)                            | nil, code, message
- *   list    -> nothing or true, after emit(key, bytes, used_unix_s) per entry | nil, code, message
+ *   op with a batch form      one lane, one call: hook(self, keys, buffers)
+ *   any other op              lanes that take its objects in turn: hook(self, key, buffer); one lane, or as many as the
+ *                             adapter's declared concurrency leaves
  *
- * A hook that raises, or returns something else, fails its object with NEAP_ESCRIPT; the adapter goes on. */
+ * A lane is a coroutine and the object that its hook is called for. A lane that finds no object left in its operation
+ * ends; if another operation has some, a lane is started there. What a hook was lent is taken back when its call ends.
+ * A hook that raises fails its objects with NEAP_ESCRIPT; the adapter goes on. */
 #include "script/adapter_call.h"
 
 #include <lauxlib.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +19,14 @@
 #include "chunk/key.h"
 #include "script/buffer.h"
 #include "script/key.h"
+#include "script/result.h"
 
 #define SINK_TYPE "neap.emit"
 #define TEXT_BYTES 2048
 
-const char *const neap__hook_names[NEAP__HOOKS] = {"store", "lookup", "load",  "delete",
-                                                   "list",  "open",   "close", "status"};
+const char *const neap__hook_names[NEAP__HOOKS] = {
+    "store",  "lookup",      "load",        "delete",       "list",       "open",        "close",
+    "status", "reconfigure", "store_batch", "lookup_batch", "load_batch", "delete_batch"};
 
 /* What `emit` points to while its listing runs. */
 typedef struct sink {
@@ -33,127 +34,72 @@ typedef struct sink {
   struct sink **slot;
 } sink;
 
+typedef struct lane {
+  neap__lua_op *lo;
+  neap__coro *coro;
+  struct lane *next;
+  uint32_t index, calls; /* the objects of the call that runs: calls of them from index */
+} lane;
+
 /* One operation on its way; refs: the operation itself and a cancel that is queued. */
 struct neap__lua_op {
   neap__job job, cancel_job;
   neap__lua_adapter *adapter;
   neap_op *op;
   neap__lua_op *next; /* in live */
-  neap__coro *coro;
-  uint32_t index; /* of the object whose hook runs */
-  bool cancel_posted, finished, said;
+  lane *lanes;
+  uint32_t begun; /* objects that were given to a lane or ended without */
+  int hook;
+  bool started, cancel_posted, said;
   uint32_t refs;
-  neap__buffer *lease;
   sink *sink;
+  neap__buffer *leases[]; /* one for each object of a store or load */
 };
 
 /* --- results ---------------------------------------------------------------------------------------------------- */
 
-/* NEAP_E* for "ENOSPC", "NEAP_ENOSPC" and the errno names that have another name here; NEAP_EIO for all others. */
-static int code_of(const char *name) {
-  static const struct {
-    const char *name;
-    int code;
-  } codes[] = {
-#define XX(name, code, text) {#name, code},
-      NEAP_ERR_MAP(XX)
-#undef XX
-          {"EACCES", NEAP_EPERM},
-      {"EROFS", NEAP_EPERM},
-      {"EDQUOT", NEAP_ENOSPC},
-      {"ENOTDIR", NEAP_ENOENT}};
-  if (strncmp(name, "NEAP_", 5) == 0) name += 5;
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(codes); i++) {
-    if (strcmp(codes[i].name, name) == 0) return codes[i].code;
-  }
-  return NEAP_EIO;
-}
-
 /* One line per operation is enough: a store that is down fails every object of it alike. */
-static void say(neap__lua_op *lo, neap_log_level level, const char *text) {
+static void say(neap__lua_op *lo, uint32_t index, neap_log_level level, const char *text) {
   char line[TEXT_BYTES], key[NEAP_KEY_TEXT_MAX] = "";
   if (lo->said) return;
   lo->said = true;
-  if (lo->op->objects && lo->index < lo->op->count) {
-    int n = lo->adapter->host->key_format(&lo->op->objects[lo->index].key, NEAP_KEY_NATIVE, key, sizeof(key));
+  if (lo->op->objects && index < lo->op->count) {
+    int n = lo->adapter->host->key_format(&lo->op->objects[index].key, NEAP_KEY_NATIVE, key, sizeof(key));
     if (n < 0) key[0] = '\0';
   }
-  snprintf(line, sizeof(line), "%s%s%s failed: %s", neap__hook_names[lo->op->kind], key[0] ? " of " : "", key, text);
+  snprintf(line, sizeof(line), "%s%s%s failed: %s", neap__hook_names[lo->hook], key[0] ? " of " : "", key, text);
   neap__vm_log(&lo->adapter->vm, level, line);
 }
 
-static int nonsense(neap__lua_op *lo, lua_State *R, const char *expected) {
-  char text[256];
-  snprintf(text, sizeof(text), "the hook returned %s%s, expected %s", luaL_typename(R, 1),
-           lua_toboolean(R, 1) ? "" : " without a code", expected);
-  say(lo, NEAP_ERROR, text);
-  return NEAP_ESCRIPT;
-}
+static bool lends(const neap_op *op) { return op->kind == NEAP_OP_STORE || op->kind == NEAP_OP_LOAD; }
 
-/* nil, code [, message] */
-static int failure(neap__lua_op *lo, lua_State *R) {
-  if (lua_type(R, 2) != LUA_TSTRING) return nonsense(lo, R, "a code such as 'ENOSPC' as the second result");
-  const char *name = lua_tostring(R, 2);
-  char text[TEXT_BYTES];
-  snprintf(text, sizeof(text), "%s: %s", name, lua_type(R, 3) == LUA_TSTRING ? lua_tostring(R, 3) : "no message");
-  int code = code_of(name);
-  if (code != NEAP_ENOENT) say(lo, NEAP_WARNING, text);
-  return code;
-}
-
-static bool is_size(lua_State *R) {
-  if (lua_type(R, 1) != LUA_TNUMBER) return false;
-  double n = lua_tonumber(R, 1);
-  return n >= 0 && n <= 9007199254740992.0 && floor(n) == n;
-}
-
-/* The meaning of what a hook returned; object is NULL for a listing. */
-static int result_of(neap__lua_op *lo, lua_State *R, neap_object *object) {
-  uint32_t kind = lo->op->kind;
-  lua_settop(R, 3);
-  if (!lua_toboolean(R, 1) && !lua_isnil(R, 2)) return failure(lo, R);
-  if (kind == NEAP_OP_LIST) return lua_toboolean(R, 1) || lua_isnil(R, 1) ? 0 : nonsense(lo, R, "true or nothing");
-  if (kind == NEAP_OP_STORE || kind == NEAP_OP_LOOKUP) {
-    if (is_size(R)) {
-      object->stored_bytes = (uint64_t)lua_tonumber(R, 1);
-      return 0;
-    }
-    if (lua_isboolean(R, 1) && lua_toboolean(R, 1)) {
-      object->stored_bytes = kind == NEAP_OP_STORE ? object->bytes : 0;
-      return 0;
-    }
-    if (kind == NEAP_OP_STORE) return nonsense(lo, R, "true, the bytes stored, or nil, code, message");
-    return lua_toboolean(R, 1) ? nonsense(lo, R, "a size, true or false") : NEAP_ENOENT;
+/* Takes back what the call of a lane was lent. */
+static void take_back(lane *l) {
+  neap__lua_op *lo = l->lo;
+  if (lends(lo->op)) {
+    for (uint32_t i = 0; i < l->calls; i++) neap__buffer_revoke(&lo->leases[l->index + i]);
   }
-  if (!lua_toboolean(R, 1)) return NEAP_ENOENT;
-  return lua_isboolean(R, 1) ? 0 : nonsense(lo, R, "true, false, or nil, code, message");
-}
-
-/* Takes back what the hook was lent. */
-static void take_back(neap__lua_op *lo) {
-  neap__buffer_revoke(&lo->lease);
-  if (lo->sink) lo->sink->op = NULL;
-  if (lo->sink) lo->sink->slot = NULL;
+  if (!lo->sink) return;
+  lo->sink->op = NULL;
+  lo->sink->slot = NULL;
   lo->sink = NULL;
-}
-
-static void settle_object(neap__lua_op *lo, int code) {
-  take_back(lo);
-  if (lo->op->kind == NEAP_OP_LIST) {
-    lo->op->list_result = code;
-  } else {
-    lo->op->objects[lo->index].result = code;
-  }
-  lo->index++;
 }
 
 static uint32_t calls_of(const neap_op *op) { return op->kind == NEAP_OP_LIST ? 1 : op->count; }
 
-static void settle_rest(neap__lua_op *lo, int code) {
-  while (lo->index < calls_of(lo->op)) settle_object(lo, code);
+static void settle(neap__lua_op *lo, uint32_t index, int code) {
+  if (lo->op->kind == NEAP_OP_LIST) {
+    lo->op->list_result = code;
+  } else {
+    lo->op->objects[index].result = code;
+  }
 }
 
-/* --- the calls of an operation ---------------------------------------------------------------------------------- */
+static void settle_rest(neap__lua_op *lo, int code) {
+  while (lo->begun < calls_of(lo->op)) settle(lo, lo->begun++, code);
+}
+
+/* --- emit ------------------------------------------------------------------------------------------------------- */
 
 static sink *check_sink(lua_State *L) {
   sink *s = luaL_checkudata(L, 1, SINK_TYPE);
@@ -198,38 +144,78 @@ static void push_sink(lua_State *L, neap__lua_op *lo) {
   lo->sink = s;
 }
 
+/* --- the calls of an operation ---------------------------------------------------------------------------------- */
+
+static void push_object(lua_State *L, lane *l, uint32_t i, bool buffer) {
+  neap_op *op = l->lo->op;
+  neap_object *object = &op->objects[i];
+  if (buffer) {
+    neap__buffer_lend(L, object->data, object->bytes, op->kind == NEAP_OP_LOAD, l->coro, &l->lo->leases[i]);
+  } else {
+    neap__key_push(L, &object->key);
+  }
+}
+
+/* Keys, or their buffers, of all the objects of the call. */
+static void push_array(lua_State *L, lane *l, bool buffers) {
+  lua_createtable(L, (int)l->calls, 0);
+  for (uint32_t i = 0; i < l->calls; i++) {
+    push_object(L, l, l->index + i, buffers);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+}
+
 static bool overdue(const neap_op *op) { return op->deadline_ns && neap__now_ns() >= op->deadline_ns; }
 
 static int op_next(lua_State *L, neap__coro *coro, const char **what) {
-  neap__lua_op *lo = neap__coro_owner(coro);
-  neap__lua_adapter *a = lo->adapter;
+  lane *l = neap__coro_owner(coro);
+  neap__lua_op *lo = l->lo;
+  bool batch = lo->hook >= NEAP__HOOK_BATCH;
+  l->calls = 0;
   if (neap__coro_canceled(coro)) settle_rest(lo, neap__coro_canceled(coro));
   if (overdue(lo->op)) settle_rest(lo, NEAP_ETIMEDOUT);
-  if (lo->index >= calls_of(lo->op)) return -1;
-  *what = neap__hook_names[lo->op->kind];
-  lua_rawgeti(L, LUA_REGISTRYINDEX, a->hook_refs[lo->op->kind]);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, a->self_ref);
+  if (lo->begun >= calls_of(lo->op)) return -1;
+  l->index = lo->begun;
+  l->calls = batch ? lo->op->count : 1;
+  lo->begun += l->calls;
+  *what = lo->adapter->hook_places[lo->hook];
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lo->adapter->hook_refs[lo->hook]);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lo->adapter->self_ref);
   if (lo->op->kind == NEAP_OP_LIST) {
     push_sink(L, lo);
     return 2;
   }
-  neap_object *object = &lo->op->objects[lo->index];
-  neap__key_push(L, &object->key);
-  if (lo->op->kind != NEAP_OP_STORE && lo->op->kind != NEAP_OP_LOAD) return 2;
-  neap__buffer_lend(L, object->data, object->bytes, lo->op->kind == NEAP_OP_LOAD, coro, &lo->lease);
-  return 3;
+  for (int part = 0; part < (lends(lo->op) ? 2 : 1); part++) {
+    if (batch) push_array(L, l, part == 1);
+    if (!batch) push_object(L, l, l->index, part == 1);
+  }
+  return lends(lo->op) ? 3 : 2;
 }
 
 static void op_returned(lua_State *R, neap__coro *coro) {
-  neap__lua_op *lo = neap__coro_owner(coro);
-  neap_object *object = lo->op->kind == NEAP_OP_LIST ? NULL : &lo->op->objects[lo->index];
-  settle_object(lo, result_of(lo, R, object));
+  lane *l = neap__coro_owner(coro);
+  neap__lua_op *lo = l->lo;
+  char why[TEXT_BYTES] = "";
+  neap__result result = {
+      .adapter = lo->adapter, .R = R, .kind = lo->op->kind, .hook = lo->hook, .why = why, .why_bytes = sizeof(why)};
+  uint32_t about = l->index;
+  take_back(l);
+  if (lo->hook >= NEAP__HOOK_BATCH) {
+    about = neap__result_batch(&result, lo->op->objects, lo->op->count);
+  } else {
+    settle(lo, l->index, neap__result_single(&result, lo->op->objects ? &lo->op->objects[l->index] : NULL));
+  }
+  if (why[0]) say(lo, about, result.level, why);
+  l->calls = 0;
 }
 
 static void op_failed(neap__coro *coro, int code, const char *text) {
-  neap__lua_op *lo = neap__coro_owner(coro);
-  if (code == NEAP_ESCRIPT) say(lo, NEAP_ERROR, text);
-  settle_object(lo, code);
+  lane *l = neap__coro_owner(coro);
+  take_back(l);
+  if (code == NEAP_ESCRIPT || code == NEAP_ENOMEM) say(l->lo, l->index, NEAP_ERROR, text);
+  if (l->calls == 0) settle_rest(l->lo, code); /* not even a call could be made */
+  for (uint32_t i = 0; i < l->calls; i++) settle(l->lo, l->index + i, code);
+  l->calls = 0;
 }
 
 static void unref(neap__lua_op *lo) {
@@ -240,49 +226,110 @@ static void unref(neap__lua_op *lo) {
   if (last) free(lo);
 }
 
-static void op_finished(void *owner) {
-  neap__lua_op *lo = owner;
+static void op_finish(neap__lua_op *lo) {
   neap__lua_adapter *a = lo->adapter;
   pthread_mutex_lock(&a->lock);
   neap__lua_op **at = &a->live;
   while (*at != lo) at = &(*at)->next;
   *at = lo->next;
-  lo->finished = true;
   pthread_mutex_unlock(&a->lock);
   neap_op *op = lo->op;
   unref(lo);
   a->host->done(a->host->engine, op);
 }
 
+static void lane_finished(void *owner);
+
 static const neap__coro_calls op_calls = {
-    .next = op_next, .returned = op_returned, .failed = op_failed, .finished = op_finished};
+    .next = op_next, .returned = op_returned, .failed = op_failed, .finished = lane_finished};
+
+static int lane_start(neap__lua_op *lo) {
+  lane *l = calloc(1, sizeof(*l));
+  if (!l) return NEAP_ENOMEM;
+  l->lo = lo;
+  int rc = neap__coro_start(&lo->adapter->vm, &op_calls, l, lo->op->deadline_ns, &l->coro);
+  if (rc != 0) {
+    free(l);
+    return rc;
+  }
+  l->next = lo->lanes;
+  lo->lanes = l;
+  lo->adapter->lanes++;
+  return 0;
+}
+
+/* The oldest operation with an object that no lane was given. */
+static neap__lua_op *hungry(neap__lua_adapter *a) {
+  neap__lua_op *found = NULL;
+  pthread_mutex_lock(&a->lock);
+  for (neap__lua_op *lo = a->live; lo; lo = lo->next) {
+    if (lo->started && lo->begun < calls_of(lo->op) && lo->hook < NEAP__HOOK_BATCH) found = lo;
+  }
+  pthread_mutex_unlock(&a->lock);
+  return found;
+}
+
+static void lane_finished(void *owner) {
+  lane *l = owner;
+  neap__lua_op *lo = l->lo;
+  neap__lua_adapter *a = lo->adapter;
+  lane **at = &lo->lanes;
+  while (*at != l) at = &(*at)->next;
+  *at = l->next;
+  free(l);
+  a->lanes--;
+  if (!lo->lanes) {
+    settle_rest(lo, NEAP_ENOMEM); /* left over if a call could not be made */
+    op_finish(lo);
+  }
+  if (a->lanes >= a->concurrency) return;
+  neap__lua_op *other = hungry(a);
+  if (other) lane_start(other); /* without memory for it, the lanes that it has must do */
+}
 
 static void start_op(neap__job *job) {
   neap__lua_op *lo = (neap__lua_op *)job;
-  int rc = neap__coro_start(&lo->adapter->vm, &op_calls, lo, lo->op->deadline_ns, &lo->coro);
-  if (rc == 0) return;
-  settle_rest(lo, rc);
-  op_finished(lo);
+  neap__lua_adapter *a = lo->adapter;
+  lo->hook = (int)lo->op->kind;
+  if (lo->op->kind != NEAP_OP_LIST && a->hook_refs[NEAP__HOOK_BATCH + lo->hook] != LUA_REFNIL) {
+    lo->hook += NEAP__HOOK_BATCH;
+  }
+  lo->started = true;
+  int rc = lane_start(lo);
+  if (rc != 0) {
+    settle_rest(lo, rc);
+    op_finish(lo);
+    return;
+  }
+  if (lo->hook >= NEAP__HOOK_BATCH) return;
+  for (uint32_t i = 1; i < calls_of(lo->op) && a->lanes < a->concurrency; i++) {
+    if (lane_start(lo) != 0) return;
+  }
 }
 
 /* --- from the engine's thread ----------------------------------------------------------------------------------- */
 
 static void cancel_op(neap__job *job) {
   neap__lua_op *lo = (neap__lua_op *)((char *)job - offsetof(neap__lua_op, cancel_job));
-  if (!lo->finished) neap__coro_cancel(lo->coro, NEAP_ECANCELED);
+  for (lane *l = lo->lanes; l; l = l->next) neap__coro_cancel(l->coro, NEAP_ECANCELED);
   unref(lo);
 }
 
 void neap__lua_submit(void *self, neap_op *op) {
   neap__lua_adapter *a = self;
-  neap__lua_op *lo = calloc(1, sizeof(*lo));
+  size_t leases = lends(op) ? op->count : 0;
+  neap__lua_op *lo = calloc(1, sizeof(*lo) + leases * sizeof(lo->leases[0]));
   if (!lo) {
     for (uint32_t i = 0; op->objects && i < op->count; i++) op->objects[i].result = NEAP_ENOMEM;
     op->list_result = NEAP_ENOMEM;
     a->host->done(a->host->engine, op);
     return;
   }
-  *lo = (neap__lua_op){.job = {.run = start_op}, .cancel_job = {.run = cancel_op}, .adapter = a, .op = op, .refs = 1};
+  lo->job.run = start_op;
+  lo->cancel_job.run = cancel_op;
+  lo->adapter = a;
+  lo->op = op;
+  lo->refs = 1;
   pthread_mutex_lock(&a->lock);
   lo->next = a->live;
   a->live = lo;
@@ -303,77 +350,4 @@ void neap__lua_cancel(void *self, neap_op *op) {
   }
   pthread_mutex_unlock(&a->lock);
   if (post) neap__loop_post(a->loop, &lo->cancel_job);
-}
-
-/* --- open and close hooks --------------------------------------------------------------------------------------- */
-
-typedef struct hook_call {
-  neap__job job;
-  neap__lua_adapter *adapter;
-  int hook, rc;
-  bool called;
-  uint64_t deadline_ns;
-  neap_error *err;
-  neap__signal ended;
-} hook_call;
-
-static int hook_next(lua_State *L, neap__coro *coro, const char **what) {
-  hook_call *h = neap__coro_owner(coro);
-  if (h->called) return -1;
-  h->called = true;
-  *what = neap__hook_names[h->hook];
-  lua_rawgeti(L, LUA_REGISTRYINDEX, h->adapter->hook_refs[h->hook]);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    return -1;
-  }
-  lua_rawgeti(L, LUA_REGISTRYINDEX, h->adapter->self_ref);
-  if (h->hook != NEAP__HOOK_OPEN) return 1;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, h->adapter->params_ref);
-  return 2;
-}
-
-/* nil alone is success: most hooks of this kind end without a return. */
-static void hook_returned(lua_State *R, neap__coro *coro) {
-  hook_call *h = neap__coro_owner(coro);
-  lua_settop(R, 3);
-  bool failed = lua_isnil(R, 1) ? !lua_isnil(R, 2) : !lua_toboolean(R, 1);
-  if (!failed) return;
-  const char *name = lua_type(R, 2) == LUA_TSTRING ? lua_tostring(R, 2) : "EIO";
-  const char *text = lua_type(R, 3) == LUA_TSTRING ? lua_tostring(R, 3) : "no message";
-  h->rc = neap__fail(h->err, code_of(name), "%s: %s failed: %s: %s", h->adapter->name, neap__hook_names[h->hook], name,
-                     text);
-}
-
-/* The caller gets the message, the log the traceback as well. */
-static void hook_failed(neap__coro *coro, int code, const char *text) {
-  hook_call *h = neap__coro_owner(coro);
-  const char *reason = code == NEAP_ESCRIPT ? text : neap_strerror(code);
-  h->called = true;
-  neap__vm_log(&h->adapter->vm, NEAP_ERROR, text);
-  h->rc = neap__fail(h->err, code, "%s: %s failed: %.*s", h->adapter->name, neap__hook_names[h->hook],
-                     (int)strcspn(reason, "\n"), reason);
-}
-
-static void hook_finished(void *owner) { neap__signal_set(&((hook_call *)owner)->ended); }
-
-static const neap__coro_calls hook_calls = {
-    .next = hook_next, .returned = hook_returned, .failed = hook_failed, .finished = hook_finished};
-
-static void start_hook(neap__job *job) {
-  hook_call *h = (hook_call *)job;
-  neap__coro *coro;
-  h->rc = neap__coro_start(&h->adapter->vm, &hook_calls, h, h->deadline_ns, &coro);
-  if (h->rc == 0) return;
-  neap__fail(h->err, h->rc, "%s: out of memory", h->adapter->name);
-  hook_finished(h);
-}
-
-int neap__hook_call(neap__lua_adapter *a, int hook, uint64_t deadline_ns, neap_error *err) {
-  hook_call h = {.job = {.run = start_hook}, .adapter = a, .hook = hook, .deadline_ns = deadline_ns, .err = err};
-  neap__signal_init(&h.ended);
-  neap__loop_post(a->loop, &h.job);
-  neap__signal_wait(&h.ended);
-  neap__signal_free(&h.ended);
-  return h.rc;
 }

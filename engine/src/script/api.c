@@ -7,7 +7,11 @@
 
 #include "script/buffer.h"
 #include "script/file.h"
+#include "script/http.h"
+#include "script/inner.h"
 #include "script/key.h"
+#include "script/net.h"
+#include "script/spawn.h"
 
 /* core.now() -> seconds of the clock that deadlines use */
 static int l_now(lua_State *L) {
@@ -37,4 +41,8 @@ void neap__api_open(lua_State *L, neap__vm *vm) {
   neap__key_open(L, vm);
   neap__buffer_open(L, vm);
   neap__file_open(L, vm);
+  neap__http_client_open(L, vm);
+  neap__inner_lua_open(L, vm);
+  neap__net_open(L, vm);
+  neap__spawn_open(L, vm);
 }

@@ -10,6 +10,7 @@
 #define TYPE "neap.buffer"
 /* peek is for headers and tests, not for payload. */
 #define PEEK_MAX 4096u
+#define PAGE 4096u
 /* Native bytes below which the collector is left to itself. */
 #define COLLECT_FLOOR (64u << 20)
 
@@ -30,6 +31,24 @@ neap__buffer *neap__buffer_check(lua_State *L, int arg, bool writable) {
   neap__buffer *buffer = luaL_checkudata(L, arg, TYPE);
   if (!buffer->data) luaL_error(L, "buffer no longer valid");
   if (writable && !buffer->writable) luaL_error(L, "buffer is read-only: it holds what is to be stored");
+  return buffer;
+}
+
+neap__buffer *neap__buffer_part(lua_State *L, int arg, bool writable, struct iovec *out) {
+  uint64_t offset = 0, length;
+  neap__buffer *buffer;
+  if (lua_istable(L, arg)) {
+    int top = lua_gettop(L);
+    luaL_checkstack(L, 4, "parts");
+    for (int i = 1; i <= 3; i++) lua_rawgeti(L, arg, i);
+    buffer = neap__buffer_check(L, top + 1, writable);
+    neap__buffer_range(L, top + 2, buffer->bytes, &offset, &length);
+    lua_settop(L, top);
+  } else {
+    buffer = neap__buffer_check(L, arg, writable);
+    length = buffer->bytes;
+  }
+  *out = (struct iovec){.iov_base = buffer->data + offset, .iov_len = (size_t)length};
   return buffer;
 }
 
@@ -58,7 +77,8 @@ void neap__buffer_revoke(neap__buffer **slot) {
 
 neap__mem *neap__buffer_hold(lua_State *L, neap__buffer *buffer, const neap__coro *coro) {
   if (!buffer->mem) {
-    if (buffer->coro != coro) luaL_error(L, "buffer belongs to another operation; it cannot be awaited with here");
+    if (!neap__coro_below(coro, buffer->coro))
+      luaL_error(L, "buffer belongs to another operation; it cannot be awaited with here");
     return NULL;
   }
   buffer->mem->refs++;
@@ -90,7 +110,8 @@ static int l_buffer(lua_State *L) {
   uint64_t bytes = check_count(L, 1, UINT64_C(1) << 47, "buffer size");
   neap__buffer *buffer = new_buffer(L);
   neap__mem *mem = NULL;
-  if (make_room(L, vm, bytes)) mem = calloc(1, sizeof(*mem) + (size_t)bytes);
+  size_t spare = bytes >= PAGE ? PAGE - 1 : 0;
+  if (make_room(L, vm, bytes)) mem = calloc(1, sizeof(*mem) + (size_t)bytes + spare);
   if (!mem) {
     lua_pushnil(L);
     lua_pushliteral(L, "ENOMEM");
@@ -98,6 +119,8 @@ static int l_buffer(lua_State *L) {
                     (double)vm->native_bytes);
     return 3;
   }
+  uintptr_t data = (uintptr_t)(mem + 1);
+  mem->data = (unsigned char *)(spare ? (data + spare) & ~(uintptr_t)spare : data);
   mem->vm = vm;
   mem->refs = 1;
   mem->bytes = bytes;

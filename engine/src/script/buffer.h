@@ -6,6 +6,8 @@
  * raises "buffer no longer valid". An owned buffer is C memory made by neap.buffer(bytes); it is counted, freed by
  * buf:free() or the collector, and kept by a request that uses it until that request ends. VM thread only. */
 #pragma once
+#include <sys/uio.h>
+
 #include "script/coro.h"
 
 /* C memory with a count; not atomic, for it stays on one VM's thread. */
@@ -13,7 +15,7 @@ typedef struct neap__mem {
   neap__vm *vm;
   uint32_t refs;
   uint64_t bytes;
-  unsigned char data[];
+  unsigned char *data; /* behind this header; on a page's boundary (as O_DIRECT wants it) from a page on */
 } neap__mem;
 
 typedef struct neap__buffer {
@@ -21,7 +23,7 @@ typedef struct neap__buffer {
   uint64_t bytes;
   bool writable;
   neap__mem *mem;             /* owned buffers */
-  const neap__coro *coro;     /* leases: the only coroutine that may await with it */
+  const neap__coro *coro;     /* leases: only it, and those below it, may await with it */
   struct neap__buffer **slot; /* leases: where the lender remembers this userdata; cleared if it is collected */
 } neap__buffer;
 
@@ -34,8 +36,11 @@ void neap__buffer_revoke(neap__buffer **slot);
 neap__buffer *neap__buffer_check(lua_State *L, int arg, bool writable);
 /* Offset and length at arg and arg + 1, both optional, checked to lie inside bytes. Raises. */
 void neap__buffer_range(lua_State *L, int arg, uint64_t bytes, uint64_t *offset, uint64_t *length);
+/* A buffer, or a table { buffer [, offset [, length]] } (which must go on to keep it), at index arg > 0, and where its
+ * bytes are. Raises. */
+neap__buffer *neap__buffer_part(lua_State *L, int arg, bool writable, struct iovec *out);
 /* Keeps or drops the memory behind a buffer for a request of coro; raises if it is another operation's lease.
- * NULL for leases, which outlive the requests of their own coroutine. */
+ * NULL for leases, which outlive the requests of their own coroutine and of those below it. */
 neap__mem *neap__buffer_hold(lua_State *L, neap__buffer *buffer, const neap__coro *coro);
 void neap__mem_drop(neap__mem *mem);
 

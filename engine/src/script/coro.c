@@ -15,6 +15,8 @@
 /* Calls that return without awaiting share the loop after this long. */
 #define SLICE_NS 5000000u
 #define SLEEP_S_MAX 86400.0
+/* Coros that live below one root at a time. */
+#define CHILDREN_MAX 256
 
 enum { IDLE, QUEUED, RUNNING, WAITING };
 
@@ -27,10 +29,13 @@ struct neap__coro {
   uv_timer_t timer; /* fires at the earlier of deadline_ns and wake_ns */
   int state;
   bool suspended; /* thread holds a call that awaits */
+  bool beginning; /* a call is being made */
   bool finished;
   int cancel_code;
   uint32_t refusals;
-  uint64_t deadline_ns, wake_ns;
+  uint64_t deadline_ns, wake_ns, slice_end_ns;
+  neap__coro *parent; /* NULL: a root */
+  uint32_t children;  /* of a root: all that live below it */
   neap__await *await; /* NULL while sleeping */
   const char *what;
   const neap__coro_calls *calls;
@@ -66,7 +71,11 @@ static void on_timer(uv_timer_t *timer) {
   if (coro->deadline_ns && now >= coro->deadline_ns) neap__coro_cancel(coro, NEAP_ETIMEDOUT);
   if (coro->wake_ns && now >= coro->wake_ns && coro->state == WAITING) {
     coro->wake_ns = 0;
-    queue(coro);
+    if (coro->await) {
+      coro->await->expire(coro->await);
+    } else {
+      queue(coro);
+    }
   }
   arm(coro);
 }
@@ -96,6 +105,8 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
   coro->cancel_code = 0;
   coro->refusals = 0;
   coro->finished = false;
+  coro->parent = NULL;
+  coro->children = 0;
   coro->what = "start";
   coro->state = RUNNING;
   *out = coro;
@@ -104,7 +115,29 @@ int neap__coro_start(neap__vm *vm, const neap__coro_calls *calls, void *owner, u
   return 0;
 }
 
+static neap__coro *root_of(neap__coro *coro) {
+  while (coro->parent) coro = coro->parent;
+  return coro;
+}
+
+int neap__coro_start_child(neap__coro *parent, const neap__coro_calls *calls, void *owner, neap__coro **out) {
+  neap__coro *root = root_of(parent);
+  if (root->children == CHILDREN_MAX) return NEAP_ELIMIT;
+  int rc = neap__coro_start(parent->vm, calls, owner, 0, out);
+  if (rc != 0) return rc;
+  root->children++;
+  (*out)->parent = parent;
+  (*out)->what = parent->what;
+  return 0;
+}
+
+bool neap__coro_below(const neap__coro *coro, const neap__coro *ancestor) {
+  while (coro && coro != ancestor) coro = coro->parent;
+  return coro != NULL;
+}
+
 int neap__coro_canceled(const neap__coro *coro) { return coro->cancel_code; }
+uint64_t neap__coro_deadline(const neap__coro *coro) { return coro->deadline_ns; }
 void *neap__coro_owner(const neap__coro *coro) { return coro->owner; }
 
 void neap__coro_cancel(neap__coro *coro, int code) {
@@ -117,6 +150,12 @@ void neap__coro_cancel(neap__coro *coro, int code) {
   } else if (coro->await->cancel && !coro->await->cleanup) {
     coro->await->cancel(coro->await);
   }
+}
+
+bool neap__coro_overdue(neap__coro *coro, uint64_t now_ns) {
+  if (!coro->deadline_ns || now_ns < coro->deadline_ns || coro->cancel_code) return false;
+  neap__coro_cancel(coro, NEAP_ETIMEDOUT);
+  return true;
 }
 
 /* --- below the protected call ----------------------------------------------------------------------------------- */
@@ -142,7 +181,8 @@ static void release_await(neap__coro *coro) {
 static int settle(lua_State *L, neap__coro *coro) {
   int results = 1;
   coro->suspended = false;
-  if (coro->cancel_code && !(coro->await && coro->await->cleanup)) {
+  coro->wake_ns = 0;
+  if (coro->cancel_code && !(coro->await && (coro->await->cleanup || coro->await->counts))) {
     push_cancel(L, coro);
   } else {
     lua_pushnil(L);
@@ -155,24 +195,32 @@ static int settle(lua_State *L, neap__coro *coro) {
 
 /* The next call, on the thread. Returns the number of arguments, or -1. */
 static int begin(lua_State *L, neap__coro *coro) {
+  neap__guard_collect(coro->vm);
+  neap__guard_relax(coro->vm); /* a script that took all its memory is still called, and told so */
+  coro->beginning = true;
   if (!coro->thread) {
     lua_State *thread = lua_newthread(L);
     coro->thread_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     coro->thread = thread;
   }
   int args = coro->calls->next(L, coro, &coro->what);
+  coro->beginning = false;
+  neap__guard_tighten(coro->vm, false);
   if (args < 0) {
     coro->finished = true;
     return -1;
   }
   lua_xmove(L, coro->thread, args + 1);
   neap__pulse_enter(&coro->vm->pulse, coro->what);
+  neap__guard_rearm(coro->vm);
   return args;
 }
 
 /* Tells the owner of a thread that raised, or that yielded what it should not have. */
-static void fail(lua_State *L, neap__coro *coro, const char *why) {
+static void fail(lua_State *L, neap__coro *coro, int status, const char *why) {
   lua_State *thread = coro->thread;
+  int code = status == LUA_ERRMEM ? NEAP_ENOMEM : NEAP_ESCRIPT;
+  neap__guard_relax(coro->vm);
   if (why) {
     lua_pushstring(L, why);
   } else if (lua_type(thread, -1) == LUA_TSTRING) {
@@ -182,15 +230,16 @@ static void fail(lua_State *L, neap__coro *coro, const char *why) {
     lua_pushfstring(L, "(error object is a %s value)", luaL_typename(thread, -1));
   }
   luaL_traceback(L, thread, lua_tostring(L, -1), 0);
-  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : NEAP_ESCRIPT, lua_tostring(L, -1));
+  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : code, lua_tostring(L, -1));
   lua_pop(L, 2);
   drop_thread(L, coro);
+  neap__guard_tighten(coro->vm, status == LUA_ERRMEM);
 }
 
 /* Runs calls until one awaits, none is left, or the slice is over. */
 static int step(lua_State *L) {
   neap__coro *coro = lua_touserdata(L, 1);
-  uint64_t slice_end = neap__now_ns() + SLICE_NS;
+  coro->slice_end_ns = neap__now_ns() + SLICE_NS;
   int args = coro->suspended ? settle(L, coro) : begin(L, coro);
   while (args >= 0) {
     int status = lua_resume(coro->thread, args);
@@ -203,34 +252,39 @@ static int step(lua_State *L) {
       coro->calls->returned(coro->thread, coro);
       lua_settop(coro->thread, 0);
     } else if (status != LUA_YIELD) {
-      fail(L, coro, NULL);
+      fail(L, coro, status, NULL);
     } else if (lua_touserdata(coro->thread, -1) == (const void *)&kill_token) {
-      fail(L, coro, "ended: it kept awaiting after it had been told to stop");
+      fail(L, coro, status, "ended: it kept awaiting after it had been told to stop");
     } else {
-      fail(L, coro, "coroutine.yield outside a coroutine of the script's own");
+      fail(L, coro, status, "coroutine.yield outside a coroutine of the script's own");
     }
-    if (neap__now_ns() > slice_end) return 0;
+    if (neap__coro_slice_over(coro)) return 0;
     args = begin(L, coro);
   }
   return 0;
 }
 
-/* An error in `step` itself: a failed allocation or a finalizer that raised. The call in progress is lost. */
-static void step_failed(neap__coro *coro, const char *text) {
+/* An error in `step` itself: a failed allocation or a finalizer that raised. The call in progress is lost; if it could
+ * not even be made, there will be no further one. */
+static void step_failed(neap__coro *coro, int code, const char *text) {
+  if (coro->beginning) coro->finished = true;
+  coro->beginning = false;
   release_await(coro);
   coro->suspended = false;
-  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : NEAP_ESCRIPT, text);
+  coro->calls->failed(coro, coro->cancel_code ? coro->cancel_code : code, text);
 }
 
 static int drop_body(lua_State *L) {
   neap__coro *coro = lua_touserdata(L, 1);
   if (coro->thread) drop_thread(L, coro);
+  neap__guard_tighten(coro->vm, true);
   return 0;
 }
 
 static void finish(neap__coro *coro) {
   const neap__coro_calls *calls = coro->calls;
   void *owner = coro->owner;
+  if (coro->parent) root_of(coro)->children--;
   uv_timer_stop(&coro->timer);
   coro->state = IDLE;
   coro->wake_ns = 0;
@@ -248,13 +302,13 @@ static void run(neap__job *job) {
   int rc = neap__vm_call(vm, coro->what, step, coro, &err);
   vm->current = NULL;
   if (rc != 0) {
-    step_failed(coro, err.text);
+    step_failed(coro, rc, err.text);
     neap__vm_call(vm, "drop", drop_body, coro, NULL);
   }
   if (coro->finished) {
     finish(coro);
   } else if (coro->suspended) {
-    coro->state = WAITING;
+    if (coro->state == RUNNING) coro->state = WAITING; /* otherwise it was woken already */
     arm(coro);
   } else {
     queue(coro);
@@ -289,12 +343,24 @@ int neap__coro_enter(lua_State *L, const char *function, bool cleanup, neap__cor
 
 int neap__coro_wait(lua_State *L, neap__coro *coro, neap__await *await) {
   coro->await = await;
-  if (await) await->coro = coro;
+  if (await) {
+    await->coro = coro;
+    coro->wake_ns = await->timeout_ns;
+  }
   lua_pushlightuserdata(L, (void *)(uintptr_t)&await_token);
   return lua_yield(L, 1);
 }
 
 void neap__coro_wake(neap__await *await) { queue(await->coro); }
+
+bool neap__coro_slice_over(const neap__coro *coro) { return neap__now_ns() > coro->slice_end_ns; }
+
+int neap__push_failure(lua_State *L, const char *verb, const char *subject, ssize_t code) {
+  lua_pushnil(L);
+  lua_pushstring(L, uv_err_name((int)code));
+  lua_pushfstring(L, "%s%s%s: %s", verb, subject ? " " : "", subject ? subject : "", uv_strerror((int)code));
+  return 3;
+}
 
 int neap__l_sleep(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);

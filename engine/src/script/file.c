@@ -13,8 +13,7 @@
 #include "script/buffer.h"
 
 #define TYPE "neap.file"
-/* One system call moves at most this; the kernel's own bound is just below 2 GiB. */
-#define TRANSFER_MAX (1u << 30)
+#define PARTS_MAX 1024
 
 /* A descriptor, kept by the userdata and by each request that uses it. */
 typedef struct descriptor {
@@ -32,9 +31,10 @@ typedef struct request {
   const char *verb;
   uv_loop_t *loop;
   descriptor *descriptor;
-  neap__mem *mem; /* of an owned buffer */
-  char *data;
-  uint64_t offset, left, moved;
+  uv_buf_t *parts;  /* parts[at .. count) are still to be moved */
+  neap__mem **mems; /* of owned buffers, one per part */
+  uint32_t at, count;
+  uint64_t offset, moved;
   ssize_t result;
   bool write;
 } request;
@@ -51,21 +51,15 @@ static void request_release(neap__await *await) {
   request *r = request_of(await);
   uv_fs_req_cleanup(&r->fs);
   descriptor_drop(r->descriptor);
-  neap__mem_drop(r->mem);
+  for (uint32_t i = 0; i < r->count; i++) neap__mem_drop(r->mems[i]);
+  free(r->parts);
   free(r);
 }
 
 /* libuv takes a request back only while it waits for a worker thread; otherwise this has no effect. */
 static void request_cancel(neap__await *await) { uv_cancel((uv_req_t *)&request_of(await)->fs); }
 
-static int push_failure(lua_State *L, const char *verb, const char *path, ssize_t code) {
-  lua_pushnil(L);
-  lua_pushstring(L, uv_err_name((int)code));
-  lua_pushfstring(L, "%s%s%s: %s", verb, path ? " " : "", path ? path : "", uv_strerror((int)code));
-  return 3;
-}
-
-static int push_failed(lua_State *L, const request *r) { return push_failure(L, r->verb, r->fs.path, r->result); }
+static int push_failed(lua_State *L, const request *r) { return neap__push_failure(L, r->verb, r->fs.path, r->result); }
 
 static int push_true(lua_State *L, neap__await *await) {
   request *r = request_of(await);
@@ -150,25 +144,33 @@ static void on_opened(uv_fs_t *fs) {
 
 static void on_moved(uv_fs_t *fs);
 
+/* The kernel moves a little less than 2 GiB at a time. */
 static int move(request *r) {
-  uv_buf_t part = uv_buf_init(r->data, (unsigned)NEAP_MIN(r->left, (uint64_t)TRANSFER_MAX));
-  return r->write ? uv_fs_write(r->loop, &r->fs, r->descriptor->fd, &part, 1, (int64_t)r->offset, on_moved)
-                  : uv_fs_read(r->loop, &r->fs, r->descriptor->fd, &part, 1, (int64_t)r->offset, on_moved);
+  uv_buf_t *parts = r->parts + r->at;
+  unsigned count = r->count - r->at;
+  return r->write ? uv_fs_write(r->loop, &r->fs, r->descriptor->fd, parts, count, (int64_t)r->offset, on_moved)
+                  : uv_fs_read(r->loop, &r->fs, r->descriptor->fd, parts, count, (int64_t)r->offset, on_moved);
+}
+
+static void step_over(request *r, size_t n) {
+  r->offset += n;
+  r->moved += n;
+  while (r->at < r->count && n >= r->parts[r->at].len) n -= r->parts[r->at++].len;
+  if (r->at == r->count) return;
+  r->parts[r->at].base += n;
+  r->parts[r->at].len -= n;
 }
 
 static void on_moved(uv_fs_t *fs) {
   request *r = fs->data;
   ssize_t n = fs->result;
   uv_fs_req_cleanup(fs);
-  if (n > 0) {
-    r->data += n;
-    r->offset += (uint64_t)n;
-    r->left -= (uint64_t)n;
-    r->moved += (uint64_t)n;
-    if (r->left > 0 && !neap__coro_canceled(r->await.coro)) n = move(r);
-    if (n == 0 && r->left > 0) return;
+  if (n >= 0) step_over(r, (size_t)n);
+  if (n > 0 && r->at < r->count && !neap__coro_canceled(r->await.coro)) {
+    n = move(r);
+    if (n == 0) return;
   }
-  if (n == 0 && r->write && r->left > 0) n = UV_EIO; /* a write that moves nothing would be repeated for ever */
+  if (n == 0 && r->write && r->at < r->count) n = UV_EIO; /* else it would be repeated for ever */
   r->result = n;
   neap__coro_wake(&r->await);
 }
@@ -178,7 +180,7 @@ static request *request_new(lua_State *L, const char *verb, int (*push)(lua_Stat
   request *r = calloc(1, sizeof(*r));
   if (!r) {
     lua_pushnil(L);
-    *pushed = 1 + push_failure(L, verb, NULL, UV_ENOMEM);
+    *pushed = 1 + neap__push_failure(L, verb, NULL, UV_ENOMEM);
     return NULL;
   }
   r->fs.data = r;
@@ -194,12 +196,12 @@ static int request_wait(lua_State *L, neap__coro *coro, request *r, int rc) {
   const char *verb = r->verb;
   request_release(&r->await);
   lua_pushnil(L);
-  return 1 + push_failure(L, verb, NULL, rc);
+  return 1 + neap__push_failure(L, verb, NULL, rc);
 }
 
 /* --- functions of neap.core ------------------------------------------------------------------------------------- */
 
-/* core.file_open(path, mode, permissions) */
+/* core.file_open(path, mode, permissions, direct, synced): O_DIRECT, O_DSYNC */
 static int l_open(lua_State *L) {
   static const char *const modes[] = {"r", "r+", "w", "w+", "wx", NULL};
   static const int flags[] = {O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_RDWR | O_CREAT | O_TRUNC,
@@ -207,6 +209,8 @@ static int l_open(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   int flag = flags[luaL_checkoption(L, 2, "r", modes)] | O_CLOEXEC;
   int permissions = (int)luaL_optinteger(L, 3, 0644);
+  if (lua_toboolean(L, 4)) flag |= O_DIRECT;
+  if (lua_toboolean(L, 5)) flag |= O_DSYNC;
   neap__coro *coro;
   int pushed = neap__coro_enter(L, "neap.file.open", false, &coro);
   if (pushed) return pushed;
@@ -224,48 +228,110 @@ static file *check_file(lua_State *L) {
   return f;
 }
 
-/* file, buffer, file offset [, buffer offset [, length]] -> bytes moved; fewer than asked only at the end of file */
-static int transfer(lua_State *L, bool write) {
+static uint64_t check_offset(lua_State *L, int arg) {
+  double at = luaL_checknumber(L, arg);
+  luaL_argcheck(L, at >= 0 && at <= 9007199254740992.0, arg, "expected a file offset");
+  return (uint64_t)at;
+}
+
+/* The request of a transfer of `count` parts; NULL without memory. */
+static request *transfer_new(lua_State *L, file *f, bool write, uint64_t at, uint32_t count, int *pushed) {
   const char *verb = write ? "pwrite" : "pread";
-  file *f = check_file(L);
-  neap__buffer *buffer = neap__buffer_check(L, 2, !write);
-  double at = luaL_checknumber(L, 3);
-  luaL_argcheck(L, at >= 0 && at <= 9007199254740992.0, 3, "expected a file offset");
-  uint64_t offset, length;
-  neap__buffer_range(L, 4, buffer->bytes, &offset, &length);
-  neap__coro *coro;
-  int pushed = neap__coro_enter(L, verb, false, &coro);
-  if (pushed) return pushed;
-  neap__mem *mem = neap__buffer_hold(L, buffer, coro);
-  request *r = request_new(L, verb, push_moved, &pushed);
+  uv_buf_t *parts = calloc(count + 1, sizeof(*parts) + sizeof(neap__mem *));
+  request *r = parts ? request_new(L, verb, push_moved, pushed) : NULL;
+  if (!parts) {
+    lua_pushnil(L);
+    *pushed = 1 + neap__push_failure(L, verb, NULL, UV_ENOMEM);
+  }
   if (!r) {
-    neap__mem_drop(mem);
-    return pushed;
+    free(parts);
+    return NULL;
   }
   f->descriptor->refs++;
   r->descriptor = f->descriptor;
-  r->mem = mem;
-  r->data = (char *)buffer->data + offset;
-  r->offset = (uint64_t)at;
-  r->left = length;
+  r->parts = parts;
+  r->mems = (neap__mem **)(parts + count + 1);
+  r->offset = at;
   r->write = write;
+  return r;
+}
+
+static void add_part(lua_State *L, neap__coro *coro, request *r, neap__buffer *buffer, void *data, size_t bytes) {
+  r->mems[r->count] = neap__buffer_hold(L, buffer, coro);
+  r->parts[r->count++] = (uv_buf_t){.base = data, .len = bytes};
+}
+
+/* file, buffer, file offset [, buffer offset [, length]] -> bytes moved; fewer than asked only at the end of file */
+static int transfer(lua_State *L, bool write) {
+  file *f = check_file(L);
+  neap__buffer *buffer = neap__buffer_check(L, 2, !write);
+  uint64_t at = check_offset(L, 3), offset, length;
+  neap__buffer_range(L, 4, buffer->bytes, &offset, &length);
+  neap__coro *coro;
+  int pushed = neap__coro_enter(L, write ? "pwrite" : "pread", false, &coro);
+  if (pushed) return pushed;
+  neap__mem_drop(neap__buffer_hold(L, buffer, coro)); /* raises if it may not be used here */
+  request *r = transfer_new(L, f, write, at, 1, &pushed);
+  if (!r) return pushed;
+  add_part(L, coro, r, buffer, buffer->data + offset, (size_t)length);
   return request_wait(L, coro, r, move(r));
 }
 
+/* file, { buffer or { buffer [, offset [, length]] }, ... }, file offset -> bytes moved, in the order of the parts */
+static int transfer_parts(lua_State *L, bool write) {
+  file *f = check_file(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  uint32_t count = (uint32_t)lua_objlen(L, 2);
+  luaL_argcheck(L, count >= 1 && count <= PARTS_MAX, 2, "expected 1 to 1024 parts");
+  uint64_t at = check_offset(L, 3);
+  lua_settop(L, 3);
+  neap__coro *coro;
+  int pushed = neap__coro_enter(L, write ? "pwritev" : "preadv", false, &coro);
+  if (pushed) return pushed;
+  struct iovec part;
+  for (uint32_t i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, (int)i);
+    neap__mem_drop(neap__buffer_hold(L, neap__buffer_part(L, 4, !write, &part), coro));
+    lua_settop(L, 3);
+  }
+  request *r = transfer_new(L, f, write, at, count, &pushed);
+  if (!r) return pushed;
+  for (uint32_t i = 1; i <= count; i++) { /* as checked: raises no more */
+    lua_rawgeti(L, 2, (int)i);
+    neap__buffer *buffer = neap__buffer_part(L, 4, !write, &part);
+    add_part(L, coro, r, buffer, part.iov_base, part.iov_len);
+    lua_settop(L, 3);
+  }
+  return request_wait(L, coro, r, move(r));
+}
+
+static int l_preadv(lua_State *L) { return transfer_parts(L, false); }
+static int l_pwritev(lua_State *L) { return transfer_parts(L, true); }
 static int l_pread(lua_State *L) { return transfer(L, false); }
 static int l_pwrite(lua_State *L) { return transfer(L, true); }
 
-static int l_fsync(lua_State *L) {
+typedef enum file_verb { FSYNC, FDATASYNC, FTRUNCATE } file_verb;
+
+static int with_file(lua_State *L, file_verb verb, const char *name) {
   file *f = check_file(L);
+  uint64_t bytes = verb == FTRUNCATE ? check_offset(L, 2) : 0;
   neap__coro *coro;
-  int pushed = neap__coro_enter(L, "fsync", false, &coro);
+  int pushed = neap__coro_enter(L, name, false, &coro);
   if (pushed) return pushed;
-  request *r = request_new(L, "fsync", push_true, &pushed);
+  request *r = request_new(L, name, push_true, &pushed);
   if (!r) return pushed;
   f->descriptor->refs++;
   r->descriptor = f->descriptor;
-  return request_wait(L, coro, r, uv_fs_fsync(r->loop, &r->fs, r->descriptor->fd, on_done));
+  int rc = UV_EINVAL;
+  if (verb == FSYNC) rc = uv_fs_fsync(r->loop, &r->fs, r->descriptor->fd, on_done);
+  if (verb == FDATASYNC) rc = uv_fs_fdatasync(r->loop, &r->fs, r->descriptor->fd, on_done);
+  if (verb == FTRUNCATE) rc = uv_fs_ftruncate(r->loop, &r->fs, r->descriptor->fd, (int64_t)bytes, on_done);
+  return request_wait(L, coro, r, rc);
 }
+
+static int l_fsync(lua_State *L) { return with_file(L, FSYNC, "fsync"); }
+static int l_fdatasync(lua_State *L) { return with_file(L, FDATASYNC, "fdatasync"); }
+static int l_truncate(lua_State *L) { return with_file(L, FTRUNCATE, "truncate"); }
 
 /* With a request of another operation in flight, that request's end closes the file. */
 static int l_close(lua_State *L) {
@@ -297,11 +363,12 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
-typedef enum path_verb { RENAME, UNLINK, MKDIR, RMDIR, READDIR, STAT } path_verb;
+typedef enum path_verb { RENAME, LINK, UNLINK, MKDIR, RMDIR, READDIR, STAT } path_verb;
 
 static int submit_path(request *r, path_verb verb, const char *path, const char *to, int mode) {
   switch (verb) {
     case RENAME: return uv_fs_rename(r->loop, &r->fs, path, to, on_done);
+    case LINK: return uv_fs_link(r->loop, &r->fs, path, to, on_done);
     case UNLINK: return uv_fs_unlink(r->loop, &r->fs, path, on_done);
     case MKDIR: return uv_fs_mkdir(r->loop, &r->fs, path, mode, on_done);
     case RMDIR: return uv_fs_rmdir(r->loop, &r->fs, path, on_done);
@@ -314,7 +381,7 @@ static int submit_path(request *r, path_verb verb, const char *path, const char 
 /* path [, second path or permissions] */
 static int with_path(lua_State *L, path_verb verb, const char *name, int (*push)(lua_State *, neap__await *)) {
   const char *path = luaL_checkstring(L, 1);
-  const char *to = verb == RENAME ? luaL_checkstring(L, 2) : NULL;
+  const char *to = verb == RENAME || verb == LINK ? luaL_checkstring(L, 2) : NULL;
   int mode = verb == MKDIR ? (int)luaL_optinteger(L, 2, 0755) : 0;
   bool cleanup = verb == UNLINK || verb == RMDIR;
   neap__coro *coro;
@@ -327,6 +394,7 @@ static int with_path(lua_State *L, path_verb verb, const char *name, int (*push)
 }
 
 static int l_rename(lua_State *L) { return with_path(L, RENAME, "rename", push_true); }
+static int l_link(lua_State *L) { return with_path(L, LINK, "link", push_true); }
 static int l_unlink(lua_State *L) { return with_path(L, UNLINK, "unlink", push_true); }
 static int l_mkdir(lua_State *L) { return with_path(L, MKDIR, "mkdir", push_true); }
 static int l_rmdir(lua_State *L) { return with_path(L, RMDIR, "rmdir", push_true); }
@@ -334,10 +402,23 @@ static int l_readdir(lua_State *L) { return with_path(L, READDIR, "readdir", pus
 static int l_stat(lua_State *L) { return with_path(L, STAT, "stat", push_stat); }
 
 void neap__file_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg functions[] = {
-      {"file_open", l_open},   {"file_pread", l_pread},   {"file_pwrite", l_pwrite},   {"file_fsync", l_fsync},
-      {"file_close", l_close}, {"file_rename", l_rename}, {"file_unlink", l_unlink},   {"file_mkdir", l_mkdir},
-      {"file_rmdir", l_rmdir}, {"file_stat", l_stat},     {"file_readdir", l_readdir}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"file_open", l_open},
+                                       {"file_pread", l_pread},
+                                       {"file_pwrite", l_pwrite},
+                                       {"file_fsync", l_fsync},
+                                       {"file_close", l_close},
+                                       {"file_rename", l_rename},
+                                       {"file_unlink", l_unlink},
+                                       {"file_mkdir", l_mkdir},
+                                       {"file_rmdir", l_rmdir},
+                                       {"file_stat", l_stat},
+                                       {"file_readdir", l_readdir},
+                                       {"file_preadv", l_preadv},
+                                       {"file_pwritev", l_pwritev},
+                                       {"file_fdatasync", l_fdatasync},
+                                       {"file_truncate", l_truncate},
+                                       {"file_link", l_link},
+                                       {NULL, NULL}};
   static const luaL_Reg methods[] = {{"__gc", l_collect}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
   neap__vm_register(L, vm, methods);

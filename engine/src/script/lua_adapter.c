@@ -19,10 +19,11 @@
 #include <string.h>
 
 #include "script/adapter_call.h"
+#include "script/inner.h"
 #include "script/module.h"
 #include "script/values.h"
 
-#define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open hook */
+#define OPEN_NS (60 * UINT64_C(1000000000))  /* deadline of the open and reconfigure hooks */
 #define CLOSE_NS (10 * UINT64_C(1000000000)) /* deadline of the close hook */
 
 /* --- open and close --------------------------------------------------------------------------------------------- */
@@ -30,10 +31,19 @@
 typedef struct opening {
   neap__lua_adapter *adapter;
   const neap__lua_class *class;
-  cJSON *params;
   int rc;
   neap_error *err;
 } opening;
+
+/* What the watchdog calls the hook on top; out of memory is told by setup_body. */
+static char *hook_place(lua_State *L, const char *name) {
+  lua_Debug where;
+  char *text = NULL;
+  if (lua_isnil(L, -1)) return NULL;
+  lua_pushvalue(L, -1);
+  if (lua_getinfo(L, ">S", &where) == 0 || where.source[0] != '@') return strdup(name);
+  return asprintf(&text, "%s of %s:%d", name, where.source + 1, where.linedefined) < 0 ? NULL : text;
+}
 
 /* self, hooks: everything that later calls push is put into the registry here. */
 static int setup_body(lua_State *L) {
@@ -44,7 +54,9 @@ static int setup_body(lua_State *L) {
   lua_settop(L, 1);
   for (int i = 0; i < NEAP__HOOKS; i++) {
     lua_getfield(L, 1, neap__hook_names[i]);
+    a->hook_places[i] = hook_place(L, neap__hook_names[i]);
     a->hook_refs[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (a->hook_refs[i] != LUA_REFNIL && !a->hook_places[i]) return luaL_error(L, "out of memory");
   }
   lua_newtable(L);
   lua_newtable(L);
@@ -52,8 +64,7 @@ static int setup_body(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   a->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  neap__value_push(L, o->params);
-  a->params_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  neap__guard_set(&a->vm, &o->class->limits);
   return 0;
 }
 
@@ -84,14 +95,24 @@ static void close_vm(void *arg) {
 
 static void adapter_free(neap__lua_adapter *a) {
   if (a->loop) {
+    neap__inner_lua_close(&a->vm);
     neap__loop_call(a->loop, close_vm, a);
     neap__signal_wait(&a->vm_closed);
     neap__loop_close(a->loop);
   }
   cJSON_Delete(a->status);
+  for (int i = 0; i < NEAP__HOOKS; i++) free(a->hook_places[i]);
   neap__signal_free(&a->vm_closed);
   pthread_mutex_destroy(&a->lock);
   free(a);
+}
+
+static cJSON *parse_params(const neap__lua_adapter *a, const char *params_json, neap_error *err) {
+  cJSON *params = cJSON_Parse(params_json);
+  if (cJSON_IsObject(params)) return params;
+  cJSON_Delete(params);
+  neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
+  return NULL;
 }
 
 static int open_adapter(const neap_adapter *table, const neap_host *host, const char *params_json, void **self,
@@ -101,12 +122,13 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
   if (!a) return neap__fail(err, NEAP_ENOMEM, "%s: out of memory", class->class_name);
   a->host = host;
   a->name = class->class_name;
+  a->concurrency = NEAP_MAX(class->traits.concurrency, 1u);
   pthread_mutex_init(&a->lock, NULL);
   neap__signal_init(&a->vm_closed);
   opening o = {.adapter = a, .class = class, .err = err};
-  o.params = cJSON_Parse(params_json ? params_json : "{}");
-  if (!cJSON_IsObject(o.params)) {
-    o.rc = neap__fail(err, NEAP_EINVAL, "%s: the parameters are not a JSON object", a->name);
+  cJSON *params = parse_params(a, params_json ? params_json : "{}", err);
+  if (!params) {
+    o.rc = NEAP_EINVAL;
     goto out;
   }
   o.rc = neap__loop_open(class->class_name, &a->loop);
@@ -115,9 +137,9 @@ static int open_adapter(const neap_adapter *table, const neap_host *host, const 
     goto out;
   }
   neap__loop_call(a->loop, open_vm, &o);
-  if (o.rc == 0) o.rc = neap__hook_call(a, NEAP__HOOK_OPEN, neap__now_ns() + OPEN_NS, err);
+  if (o.rc == 0) o.rc = neap__hook_call(a, NEAP__HOOK_OPEN, params, neap__now_ns() + OPEN_NS, err);
 out:
-  cJSON_Delete(o.params);
+  cJSON_Delete(params);
   if (o.rc != 0) {
     adapter_free(a);
     return o.rc;
@@ -130,12 +152,21 @@ static void close_adapter(void *self) {
   neap__lua_adapter *a = self;
   NEAP_ASSERT(!a->live);
   neap_error err = {0};
-  if (neap__hook_call(a, NEAP__HOOK_CLOSE, neap__now_ns() + CLOSE_NS, &err) != 0) {
+  if (neap__hook_call(a, NEAP__HOOK_CLOSE, NULL, neap__now_ns() + CLOSE_NS, &err) != 0) {
     char text[NEAP_ERROR_BYTES + 32];
     snprintf(text, sizeof(text), "close failed: %s", err.text);
     a->host->log(a->host->engine, NEAP_WARNING, text);
   }
   adapter_free(a);
+}
+
+static int reconfigure_adapter(void *self, const char *params_json, neap_error *err) {
+  neap__lua_adapter *a = self;
+  cJSON *params = parse_params(a, params_json, err);
+  if (!params) return NEAP_EINVAL;
+  int rc = neap__hook_call(a, NEAP__HOOK_RECONFIGURE, params, neap__now_ns() + OPEN_NS, err);
+  cJSON_Delete(params);
+  return rc;
 }
 
 /* --- status ----------------------------------------------------------------------------------------------------- */
@@ -177,7 +208,7 @@ static void answer_question(neap__job *job) {
   neap__lua_adapter *a = q->adapter;
   answer an = {.adapter = a, .holder = cJSON_CreateObject()};
   neap_error err = {0};
-  if (an.holder && neap__vm_call(&a->vm, "status", status_body, &an, &err) == 0) {
+  if (an.holder && neap__vm_call(&a->vm, a->hook_places[NEAP__HOOK_STATUS], status_body, &an, &err) == 0) {
     cJSON *status = cJSON_DetachItemFromObjectCaseSensitive(an.holder, "status");
     pthread_mutex_lock(&a->lock);
     cJSON_Delete(a->status);
@@ -210,8 +241,8 @@ static int status_adapter(void *self, char *json, size_t cap) {
   pthread_mutex_lock(&a->lock);
   cJSON *status = a->status ? cJSON_Duplicate(a->status, 1) : cJSON_CreateObject();
   pthread_mutex_unlock(&a->lock);
-  bool healthy =
-      !atomic_load(&a->vm.pulse.stuck) && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
+  bool healthy = !atomic_load(&a->vm.pulse.stuck) && !atomic_load(&a->vm.guard.starved) &&
+                 !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(status, "is_healthy"));
   cJSON_DeleteItemFromObjectCaseSensitive(status, "is_healthy");
   cJSON_AddBoolToObject(status, "is_healthy", healthy);
   int rc = NEAP_ELIMIT;
@@ -220,17 +251,18 @@ static int status_adapter(void *self, char *json, size_t cap) {
   return rc;
 }
 
-void neap__lua_adapter_table(neap_adapter *table, bool removes, bool lists) {
+void neap__lua_adapter_table(neap_adapter *table, neap__lua_has has) {
   *table = (neap_adapter){
       NEAP_ADAPTER_INIT(NULL, NULL),
       .open = open_adapter,
       .store = neap__lua_submit,
       .lookup = neap__lua_submit,
       .load = neap__lua_submit,
-      .remove = removes ? neap__lua_submit : NULL,
-      .list = lists ? neap__lua_submit : NULL,
+      .remove = has.remove ? neap__lua_submit : NULL,
+      .list = has.list ? neap__lua_submit : NULL,
       .cancel = neap__lua_cancel,
       .status = status_adapter,
       .close = close_adapter,
+      .reconfigure = has.reconfigure ? reconfigure_adapter : NULL,
   };
 }

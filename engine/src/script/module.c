@@ -33,7 +33,9 @@ typedef struct probe {
   const char *path, *class_name, *config_class_name;
   cJSON *schema; /* an object; its member "schema" is the schema */
   char *name, *version;
-  bool removes, lists;
+  neap_traits traits;
+  neap__guard_limits limits;
+  neap__lua_has has;
 } probe;
 
 static bool has(lua_State *L, const char *hook) {
@@ -43,14 +45,38 @@ static bool has(lua_State *L, const char *hook) {
   return found;
 }
 
+/* A declaration that neap/adapter.lua has checked, times its unit; none that is given becomes 0. */
+static uint64_t declared(lua_State *L, const char *name, double unit) {
+  lua_getfield(L, 1, name);
+  double value = lua_tonumber(L, -1) * unit;
+  lua_pop(L, 1);
+  return value > 0 && value < 1 ? 1 : (uint64_t)(value + 0.5);
+}
+
+static void probe_declarations(lua_State *L, probe *p) {
+  p->traits = (neap_traits){.size = (uint32_t)sizeof(p->traits),
+                            .concurrency = (uint32_t)declared(L, "concurrency", 1),
+                            .batch = (uint32_t)declared(L, "batch", 1),
+                            .deadline_ms = (uint32_t)declared(L, "deadline", 1000),
+                            .retries = (uint32_t)declared(L, "retries", 1),
+                            .backoff_ms = (uint32_t)declared(L, "backoff", 1000)};
+  p->limits.memory = declared(L, "memory", 1);
+  p->limits.slice_ns = declared(L, "slice", 1e9);
+  lua_getfield(L, 1, "guarded");
+  p->limits.guarded = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+}
+
 static int probe_body(lua_State *L) {
   probe *p = lua_touserdata(L, 1);
   lua_settop(L, 0);
   neap__module_push(L, p->path, p->class_name, p->config_class_name);
   p->name = strdup(lua_tostring(L, 3));
   if (!lua_isnil(L, 2)) neap__value_take(L, 2, p->schema, "schema");
-  p->removes = has(L, "delete");
-  p->lists = has(L, "list");
+  p->has.remove = has(L, "delete") || has(L, "delete_batch");
+  p->has.list = has(L, "list");
+  p->has.reconfigure = has(L, "reconfigure");
+  probe_declarations(L, p);
   lua_getfield(L, 1, "version");
   p->version = strdup(lua_isstring(L, -1) ? lua_tostring(L, -1) : "0");
   return 0;
@@ -81,7 +107,10 @@ static neap__lua_class *class_new(probe *p) {
     class_free(class);
     return NULL;
   }
-  neap__lua_adapter_table(&class->table, p->removes, p->lists);
+  neap__lua_adapter_table(&class->table, p->has);
+  class->traits = p->traits;
+  class->limits = p->limits;
+  class->table.traits = &class->traits;
   class->table.name = class->class_name;
   class->table.version = class->version;
   class->table.schema_json = class->schema_json;
@@ -104,7 +133,9 @@ static bool class_equal(const neap__lua_class *a, const neap__lua_class *b) {
   return same(a->path, b->path) && same(a->class_name, b->class_name) &&
          same(a->config_class_name, b->config_class_name) && same(a->version, b->version) &&
          a->table.remove == b->table.remove && a->table.list == b->table.list &&
-         same_schema(a->schema_json, b->schema_json);
+         a->table.reconfigure == b->table.reconfigure && memcmp(&a->traits, &b->traits, sizeof(a->traits)) == 0 &&
+         a->limits.guarded == b->limits.guarded && a->limits.memory == b->limits.memory &&
+         a->limits.slice_ns == b->limits.slice_ns && same_schema(a->schema_json, b->schema_json);
 }
 
 /* Keeps class, or frees it and returns the equal one that is there. */

@@ -10,6 +10,8 @@ typedef struct neap__lua_class {
   neap_adapter table;
   char *path, *class_name, *config_class_name; /* config_class_name may be NULL */
   char *version, *schema_json;                 /* schema_json may be NULL */
+  neap_traits traits;                          /* table.traits, as the class declares them */
+  neap__guard_limits limits;
   struct neap__lua_class *next;
 } neap__lua_class;
 

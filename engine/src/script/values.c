@@ -9,6 +9,29 @@
 #include "base/base.h"
 
 #define DEPTH_MAX 32
+#define EMPTY_ARRAY "neap.empty_array"
+
+/* An empty table remembers that it is an array, for the way back. */
+static void mark_array(lua_State *L) {
+  luaL_newmetatable(L, EMPTY_ARRAY);
+  lua_setmetatable(L, -2);
+}
+
+static bool is_array(lua_State *L, int index) {
+  lua_rawgeti(L, index, 1);
+  bool filled = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  if (filled || !lua_getmetatable(L, index)) return filled;
+  luaL_getmetatable(L, EMPTY_ARRAY);
+  bool marked = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  lua_pushnil(L);
+  if (lua_next(L, index)) { /* it was filled as an object since */
+    lua_pop(L, 2);
+    return false;
+  }
+  return marked;
+}
 
 static void push_at(lua_State *L, const cJSON *node, int depth) {
   if (depth > DEPTH_MAX) luaL_error(L, "JSON is nested deeper than %d", DEPTH_MAX);
@@ -22,6 +45,7 @@ static void push_at(lua_State *L, const cJSON *node, int depth) {
   } else if (cJSON_IsArray(node) || cJSON_IsObject(node)) {
     int i = 0;
     lua_newtable(L);
+    if (cJSON_IsArray(node) && !node->child) mark_array(L);
     for (const cJSON *child = node->child; child; child = child->next) {
       push_at(L, child, depth + 1);
       if (cJSON_IsArray(node)) {
@@ -66,11 +90,7 @@ static cJSON *make(lua_State *L, int index, bool *array) {
     case LUA_TNUMBER:
       if (!isfinite(lua_tonumber(L, index))) luaL_error(L, "NaN and infinity have no JSON form");
       return cJSON_CreateNumber(lua_tonumber(L, index));
-    case LUA_TTABLE:
-      lua_rawgeti(L, index, 1);
-      *array = !lua_isnil(L, -1);
-      lua_pop(L, 1);
-      return *array ? cJSON_CreateArray() : cJSON_CreateObject();
+    case LUA_TTABLE: *array = is_array(L, index); return *array ? cJSON_CreateArray() : cJSON_CreateObject();
     default: luaL_error(L, "a %s has no JSON form", luaL_typename(L, index)); return NULL;
   }
 }

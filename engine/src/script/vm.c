@@ -81,14 +81,18 @@ int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const c
   }
   *vm = (neap__vm){.loop = loop, .host = host, .pulse = {.name = name, .host = host}};
   vm->native_bytes_max = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-  vm->L = luaL_newstate();
+  vm->L = neap__guard_open(vm);
   if (!vm->L) return neap__fail(err, NEAP_ENOMEM, "no memory for the Lua VM of '%s'", name);
   lua_atpanic(vm->L, panic);
   neap__watchdog_add(&vm->pulse);
   boot b = {.vm = vm, .script_path = script_path};
   int rc = neap__vm_call(vm, "start", boot_body, &b, err);
-  if (rc != 0) neap__vm_close(vm);
-  return rc;
+  if (rc != 0) {
+    neap__vm_close(vm);
+    return rc;
+  }
+  neap__guard_on(vm, NEAP__GUARD_MEMORY, NEAP__GUARD_LOAD_NS);
+  return 0;
 }
 
 void neap__vm_close(neap__vm *vm) {
@@ -105,13 +109,14 @@ int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg,
   NEAP_ASSERT(!vm->loop || neap__loop_here(vm->loop));
   lua_State *L = vm->L;
   neap__pulse_enter(&vm->pulse, what);
+  neap__guard_rearm(vm);
   int status = lua_cpcall(L, body, arg);
   neap__pulse_leave(&vm->pulse);
-  int rc = 0;
+  int rc = 0, code = status == LUA_ERRMEM ? NEAP_ENOMEM : NEAP_ESCRIPT;
   if (status != 0 && lua_type(L, -1) == LUA_TSTRING) {
-    rc = neap__fail(err, NEAP_ESCRIPT, "%s", lua_tostring(L, -1));
+    rc = neap__fail(err, code, "%s", lua_tostring(L, -1));
   } else if (status != 0) {
-    rc = neap__fail(err, NEAP_ESCRIPT, "(error object is a %s value)", luaL_typename(L, -1));
+    rc = neap__fail(err, code, "(error object is a %s value)", luaL_typename(L, -1));
   }
   lua_settop(L, 0);
   return rc;

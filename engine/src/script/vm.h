@@ -9,34 +9,39 @@
 #include <lua.h>
 
 #include "base/loop.h"
+#include "script/guard.h"
 #include "script/watchdog.h"
 
 typedef struct neap__coro neap__coro;
 
 /* Owned by one adapter; members after `L` belong to the files named.
  * native_...    C memory that buffers of this VM hold, its bound, and when to collect (buffer.c)
- * current       the coroutine that runs now, NULL outside (coro.c) */
+ * current       the coroutine that runs now, NULL outside (coro.c)
+ * stores        what neap.open opened (inner.c) */
 typedef struct neap__vm {
   lua_State *L;
   neap__loop *loop;      /* NULL: modules can be loaded, nothing can be awaited */
   const neap_host *host; /* NULL: log lines go to the process log */
   neap__pulse pulse;
+  neap__guard guard;
   uint64_t native_bytes, native_bytes_max, native_collect_at;
   neap__coro *current, *idle;
+  struct neap__store *stores;
   uint32_t coros;
   void (*coros_closed)(void *arg);
   void *coros_closed_arg;
 } neap__vm;
 
-/* Opens a VM whose `require` sees only lua_dir and the directory of script_path (may be NULL). name is borrowed until
- * close. 0, NEAP_ENOENT (no lua_dir), NEAP_ENOMEM, NEAP_ESCRIPT. On the thread that will enter it. */
+/* Opens a VM, guarded (guard.h) until neap__guard_set says otherwise, whose `require` sees only lua_dir and the
+ * directory of script_path (may be NULL). name is borrowed until close. 0, NEAP_ENOENT (no lua_dir), NEAP_ENOMEM,
+ * NEAP_ESCRIPT. On the thread that will enter it. */
 int neap__vm_open(neap__vm *vm, neap__loop *loop, const neap_host *host, const char *name, const char *script_path,
                   neap_error *err);
 /* Runs the finalizers and frees the VM. No coroutine is alive and coros are closed (coro.h). */
 void neap__vm_close(neap__vm *vm);
 
 /* Runs body(L) with arg as light userdata at index 1. what: static text, told by the watchdog when the body is stuck.
- * 0, or NEAP_ESCRIPT with the message in err. The stack is empty afterwards. */
+ * 0, or NEAP_ESCRIPT or NEAP_ENOMEM with the message in err. The stack is empty afterwards. */
 int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg, neap_error *err);
 
 /* Below neap__vm_call: calls the function below its arguments. Raises what it raises; it cannot await. */

@@ -18,7 +18,7 @@ static _Atomic uint64_t limit_ms = 5000;
 
 static void report(neap__pulse *pulse, bool stuck, uint64_t ms) {
   const char *what = atomic_load(&pulse->what);
-  char text[256];
+  char text[1024];
   if (stuck) {
     snprintf(text, sizeof(text), "script '%s' has been inside '%s' for %llu ms without returning to its loop",
              pulse->name, what ? what : "?", (unsigned long long)ms);

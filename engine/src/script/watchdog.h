@@ -12,7 +12,7 @@
 
 typedef struct neap__pulse {
   _Atomic uint64_t entered_ns; /* 0: nobody is inside */
-  _Atomic(const char *) what;  /* the hook that was entered last; static text */
+  _Atomic(const char *) what;  /* the hook that was entered last; lives as long as the pulse */
   atomic_bool stuck;           /* inside for longer than the limit */
   const char *name;            /* of the adapter */
   const neap_host *host;       /* for the log line; may be NULL */

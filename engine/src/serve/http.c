@@ -32,6 +32,12 @@ static const route routes[] = {
     {"GET", "/status", neap__http_status},
     {"GET", "/config", neap__http_config_get},
     {"GET", "/config/adapters", neap__http_adapters},
+    {"GET", "/adapters", neap__http_tiers_list},
+    {"POST", "/adapters", neap__http_tier_attach},
+    {"GET", "/adapters/*", neap__http_tier_get},
+    {"POST", "/adapters/*", neap__http_tier_reload},
+    {"PATCH", "/adapters/*", neap__http_tier_configure},
+    {"DELETE", "/adapters/*", neap__http_tier_detach},
     {"GET", "/version", neap__http_version},
     {"GET", "/lmc_version", neap__http_lmc_version},
     {"GET", "/commit_id", neap__http_commit},
@@ -242,6 +248,7 @@ int neap__http_open(const neap__http_config *config, neap__http **out, neap_erro
 void neap__http_close(neap__http *http) {
   if (!http) return;
   int fd = MHD_quiesce_daemon(http->daemon);
+  neap__tier_set_hurry(http->config.engine->tiers);
   uv_mutex_lock(&http->lock); /* libmicrohttpd cannot stop while a connection is suspended */
   while (http->set_aside > 0) uv_cond_wait(&http->none_set_aside, &http->lock);
   uv_mutex_unlock(&http->lock);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * serve/http.h - the HTTP side of the server: LMCache's admin API (health, status, configuration, clearing, objects,
- * quotas, prefetches, log level) and Prometheus metrics.
+ * quotas, prefetches, log level) and Prometheus metrics; and /adapters, which is neap's own: the adapters come and go
+ * while the server runs.
  *
  * One thread of its own answers; a request that waits for a store is set aside, so that /healthcheck never waits for
  * one. Paths and shapes are those of LMCache 0.5.6. Not offered, on purpose: /env (it would publish every secret of
  * the environment) and /run_script (it would execute what it is sent). Not offered because neap has nothing that it
- * would describe: /threads, /periodic-threads, /reconfigure. */
+ * would describe: /threads, /periodic-threads, and /reconfigure, which is about devices; adapters are at /adapters. */
 #pragma once
 #include "serve/server.h"
 

@@ -51,15 +51,18 @@ void neap__http_config_get(neap__http_call *call) {
 void neap__http_adapters(neap__http_call *call) {
   const neap__engine *engine = call->http->config.engine;
   cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "adapters");
-  for (uint32_t i = 0; i < engine->tier_count; i++) {
+  neap__tier_view tiers;
+  neap__tier_set_view(engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++) {
     cJSON *adapter = cJSON_CreateObject();
-    cJSON_AddNumberToObject(adapter, "index", i);
-    cJSON_AddStringToObject(adapter, "type_name", neap__tier_config_of(engine->tiers[i])->type);
+    cJSON_AddNumberToObject(adapter, "index", tiers.entries[i].index);
+    cJSON_AddStringToObject(adapter, "type_name", neap__tier_config_of(tiers.entries[i].tier)->type);
     cJSON_AddStringToObject(adapter, "tier", "l2");
     cJSON_AddBoolToObject(adapter, "primary", i == 0);
     cJSON_AddBoolToObject(adapter, "reconfigurable", false);
     cJSON_AddItemToArray(list, adapter);
   }
+  neap__tier_view_drop(engine->tiers, &tiers);
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 

@@ -90,8 +90,8 @@ cJSON *neap__http_loc(const char *first, const char *second);
 /* Numbers above 2^53 do not survive a double; this one writes the digits. */
 void neap__http_json_u64(cJSON *object, const char *name, uint64_t value);
 
-/* The first L2 tier of that type (NULL: of all), or NULL and a 404 or 503 has been answered. */
-neap__tier *neap__http_find_tier(neap__http_call *call, const char *type);
+/* Holds the first L2 tier of that type or name (NULL: of all). False: a 404 or 503 has been answered. */
+bool neap__http_hold_tier(neap__http_call *call, const char *type, neap__tier_entry *out);
 
 /* --- routes ---------------------------------------------------------------------------------------------------- */
 
@@ -102,6 +102,12 @@ void neap__http_lmc_version(neap__http_call *call);
 void neap__http_commit(neap__http_call *call);
 void neap__http_config_get(neap__http_call *call);
 void neap__http_adapters(neap__http_call *call);
+void neap__http_tiers_list(neap__http_call *call);
+void neap__http_tier_attach(neap__http_call *call);
+void neap__http_tier_get(neap__http_call *call);
+void neap__http_tier_reload(neap__http_call *call);
+void neap__http_tier_configure(neap__http_call *call);
+void neap__http_tier_detach(neap__http_call *call);
 void neap__http_loglevel(neap__http_call *call);
 void neap__http_run_script(neap__http_call *call);
 void neap__http_checksums(neap__http_call *call);

@@ -15,7 +15,8 @@
 typedef struct deletion {
   neap__job job;
   neap__http_call *call;
-  neap__tier *only; /* NULL: every tier */
+  neap__tier_entry tier; /* the one that was named, or the first; held */
+  bool held, only;       /* only: no other tier is asked */
   bool l1, l2, force;
   uint32_t count;
   neap_object_key *keys; /* strings point into body */
@@ -28,6 +29,7 @@ typedef struct deletion {
 } deletion;
 
 static void free_deletion(deletion *d) {
+  if (d->held) neap__tier_set_drop(d->call->http->config.engine->tiers, d->tier.index);
   free(d->keys);
   free(d->l2_keys);
   cJSON_Delete(d->body);
@@ -238,8 +240,10 @@ static void delete_submit(neap__job *job) {
   deletion *d = (deletion *)job;
   const neap__engine *engine = d->call->http->config.engine;
   d->pending = 1; /* this function's own: the last one to end wakes */
-  for (uint32_t i = 0; i < engine->tier_count; i++)
-    if (!d->only || d->only == engine->tiers[i]) delete_submit_to(d, engine->tiers[i]);
+  for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
+    neap__tier *tier = neap__tier_set_at(engine->tiers, i);
+    if (tier && (!d->only || d->tier.index == i)) delete_submit_to(d, tier);
+  }
   delete_ended(d);
 }
 
@@ -263,12 +267,12 @@ void neap__http_objects_delete(neap__http_call *call) {
   d->call = call;
   d->job.run = delete_submit;
   bool ok = neap__http_body(call, &d->body) && read_deletion(call, d, &adapter);
-  neap__tier *tier = ok && d->l2 ? neap__http_find_tier(call, adapter) : NULL;
-  if (!ok || (d->l2 && !tier)) {
+  d->held = ok && d->l2 && neap__http_hold_tier(call, adapter, &d->tier);
+  if (!ok || (d->l2 && !d->held)) {
     free_deletion(d);
     return;
   }
-  d->only = adapter ? tier : NULL;
+  d->only = adapter != NULL;
   call->state = d;
   if (d->l1) delete_l1(d);
   if (d->l2 && !collect_l2(d)) snprintf(d->error, sizeof(d->error), "out of memory");

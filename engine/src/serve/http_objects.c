@@ -24,9 +24,9 @@ typedef struct entry {
 typedef struct listing {
   neap__job job;
   neap__http_call *call;
-  neap__tier *tier;
-  char *model; /* NULL: any */
-  char *after; /* NULL: from the start */
+  neap__tier_entry tier; /* held */
+  char *model;           /* NULL: any */
+  char *after;           /* NULL: from the start */
   uint32_t page, count, cap;
   bool no_memory;
   int result;
@@ -72,7 +72,7 @@ static void list_submit(neap__job *job) {
     task->ctx = list;
     task->done = list_done;
     task->release = neap__task_free;
-    rc = neap__tier_submit(list->tier, task, LIST_DEADLINE_MS);
+    rc = neap__tier_submit(list->tier.tier, task, LIST_DEADLINE_MS);
   }
   if (rc == 0) return;
   if (task) neap__task_free(task);
@@ -83,6 +83,7 @@ static void list_submit(neap__job *job) {
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
 static void free_listing(listing *list) {
+  neap__tier_set_drop(list->call->http->config.engine->tiers, list->tier.index);
   for (uint32_t i = 0; i < list->count; i++) free(list->entries[i].name);
   free(list->entries);
   free(list->model);
@@ -107,7 +108,7 @@ static void add_entry(cJSON *entries, const entry *e) {
 
 static void list_answer(neap__http_call *call) {
   listing *list = call->state;
-  const neap__tier_config *config = neap__tier_config_of(list->tier);
+  const neap__tier_config *config = neap__tier_config_of(list->tier.tier);
   if (list->result != 0) {
     neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "L2 adapter '%s' could not be listed: %s", config->type,
                             neap_strerror(list->result));
@@ -156,25 +157,39 @@ static bool read_page_size(neap__http_call *call, uint32_t *page) {
   return !neap__http_reply_complaints(call, &complaints);
 }
 
-neap__tier *neap__http_find_tier(neap__http_call *call, const char *type) {
-  const neap__engine *engine = call->http->config.engine;
-  if (engine->tier_count == 0) {
-    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "no L2 adapters configured");
-    return NULL;
+bool neap__http_hold_tier(neap__http_call *call, const char *type, neap__tier_entry *out) {
+  neap__tier_set *tiers = call->http->config.engine->tiers;
+  neap__tier_view view;
+  bool found = false;
+  neap__tier_set_view(tiers, &view);
+  for (uint32_t i = 0; i < view.count; i++) {
+    const neap__tier_entry *e = &view.entries[i];
+    bool fits = !type || strcmp(neap__tier_config_of(e->tier)->type, type) == 0 || strcmp(e->name, type) == 0;
+    if (found || e->draining || !fits) {
+      neap__tier_set_drop(tiers, e->index);
+      continue;
+    }
+    *out = *e;
+    found = true;
   }
-  for (uint32_t i = 0; i < engine->tier_count; i++)
-    if (!type || strcmp(neap__tier_config_of(engine->tiers[i])->type, type) == 0) return engine->tiers[i];
-  neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "no L2 adapter with type_name='%s'", type);
-  return NULL;
+  if (!found && view.count == 0)
+    neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE, "no L2 adapters configured");
+  else if (!found)
+    neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "no L2 adapter with type_name='%s'", type ? type : "");
+  return found;
 }
 
-static listing *new_listing(neap__http_call *call, neap__tier *tier, uint32_t page, const char *model,
+/* Takes the hold over. */
+static listing *new_listing(neap__http_call *call, const neap__tier_entry *tier, uint32_t page, const char *model,
                             const char *after) {
   listing *list = calloc(1, sizeof(*list));
-  if (!list) return NULL;
+  if (!list) {
+    neap__tier_set_drop(call->http->config.engine->tiers, tier->index);
+    return NULL;
+  }
   list->job.run = list_submit;
   list->call = call;
-  list->tier = tier;
+  list->tier = *tier;
   list->page = page;
   list->cap = 2 * (page + 1);
   list->entries = calloc(list->cap, sizeof(*list->entries));
@@ -193,24 +208,26 @@ void neap__http_objects_list(neap__http_call *call) {
     neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST, "tier '%s' not supported; only 'l2'", tier_name);
     return;
   }
-  neap__tier *tier = neap__http_find_tier(call, neap__http_query(call, "adapter"));
-  if (!tier) return;
   neap_object_key key;
   char strings[NEAP_KEY_TEXT_MAX];
+  neap__tier_entry tier;
+  if (!neap__http_hold_tier(call, neap__http_query(call, "adapter"), &tier)) return;
+  listing *list = new_listing(call, &tier, page, neap__http_query(call, "model_name"), after);
+  if (!list) return; /* no memory, no answer: the connection ends */
+  const neap__tier_config *config = neap__tier_config_of(tier.tier);
   if (after && neap__key_parse(after, NEAP_KEY_NATIVE, &key, strings, sizeof(strings)) != 0) {
     neap__http_reply_detail(call, MHD_HTTP_BAD_REQUEST,
                             "page_token '%s' is not valid; expected the next_page_token of an earlier answer", after);
+    free_listing(list);
     return;
   }
-  const neap__tier_config *config = neap__tier_config_of(tier);
-  if (!neap__tier_can(tier, NEAP_OP_LIST)) {
+  if (!neap__tier_can(tier.tier, NEAP_OP_LIST)) {
     neap__http_reply_detail(call, MHD_HTTP_SERVICE_UNAVAILABLE,
                             "L2 adapter '%s' does not support listing: %s does not implement list", config->type,
                             config->name);
+    free_listing(list);
     return;
   }
-  listing *list = new_listing(call, tier, page, neap__http_query(call, "model_name"), after);
-  if (!list) return; /* no memory, no answer: the connection ends */
   call->state = list;
   neap__http_wait(call, list_answer);
   neap__loop_post(call->http->config.engine->loop, &list->job);

@@ -8,7 +8,7 @@
 #include "serve/http_call.h"
 
 #define L1_TAG "_default"
-#define ADAPTER_JSON_MAX 8192u
+#define ADAPTER_JSON_MAX NEAP_TIER_STATUS_BYTES
 
 static void add_capacity(cJSON *object, const char *name, uint64_t bytes) {
   neap__http_json_u64(cJSON_AddObjectToObject(object, name), "dram", bytes);
@@ -42,17 +42,17 @@ static cJSON *controller(void) {
   return json;
 }
 
-static void add_adapter_counts(cJSON *json, uint32_t count) {
-  cJSON_AddNumberToObject(json, "num_l2_adapters", count);
-  cJSON_AddNumberToObject(json, "num_active_adapters", count);
-  cJSON_AddNumberToObject(json, "num_draining_adapters", 0);
+static void add_adapter_counts(cJSON *json, const neap__snapshot *now) {
+  cJSON_AddNumberToObject(json, "num_l2_adapters", now->tier_count);
+  cJSON_AddNumberToObject(json, "num_active_adapters", now->tier_count - now->draining);
+  cJSON_AddNumberToObject(json, "num_draining_adapters", now->draining);
 }
 
 static cJSON *store_controller(const neap__snapshot *now) {
   cJSON *json = controller();
   cJSON_AddNumberToObject(json, "pending_keys_count", now->storer.pending_objects);
   cJSON_AddNumberToObject(json, "in_flight_task_count", now->storer.in_flight);
-  add_adapter_counts(json, now->tier_count);
+  add_adapter_counts(json, now);
   return json;
 }
 
@@ -73,23 +73,47 @@ static cJSON *prefetch_controller(const neap__http *http, const neap__snapshot *
   cJSON_AddNumberToObject(json, "lookup_phase_count", now->fetcher.lookup_phase);
   cJSON_AddNumberToObject(json, "load_phase_count", now->fetcher.load_phase);
   cJSON_AddNumberToObject(json, "completed_results_count", http->prefetch_count);
-  add_adapter_counts(json, now->tier_count);
+  add_adapter_counts(json, now);
   return json;
 }
 
-static cJSON *l2_eviction(const neap__engine *engine) {
+static cJSON *l2_eviction(const neap__tier_view *tiers) {
   cJSON *json = controller(), *list = cJSON_AddArrayToObject(json, "adapters");
-  for (uint32_t i = 0; i < engine->tier_count; i++) {
-    const neap__tier_config *config = neap__tier_config_of(engine->tiers[i]);
+  for (uint32_t i = 0; i < tiers->count; i++) {
+    const neap__tier_config *config = neap__tier_config_of(tiers->entries[i].tier);
     if (!config->eviction_policy[0]) continue;
     cJSON *adapter = cJSON_CreateObject();
-    cJSON_AddNumberToObject(adapter, "adapter_index", i);
+    cJSON_AddNumberToObject(adapter, "adapter_index", tiers->entries[i].index);
     cJSON_AddStringToObject(adapter, "eviction_policy", config->eviction_policy);
     cJSON_AddNumberToObject(adapter, "trigger_watermark", config->trigger_watermark);
     cJSON_AddNumberToObject(adapter, "eviction_ratio", config->eviction_ratio);
     cJSON_AddItemToArray(list, adapter);
   }
   return json;
+}
+
+/* What the framework did about the adapter's failures; LMCache does nothing, and has no names for it. */
+static void add_guard(cJSON *json, const neap__tier_stats *stats) {
+  cJSON *guard = cJSON_AddObjectToObject(json, "neap");
+  cJSON_AddStringToObject(guard, "breaker", neap__breaker_name((neap__breaker)stats->breaker));
+  cJSON_AddBoolToObject(guard, "store_paused", stats->store_paused);
+  cJSON_AddNumberToObject(guard, "queued", stats->queued);
+  const struct {
+    const char *name;
+    uint64_t value;
+  } counts[] = {{"breaker_opened", stats->breaker_opened},
+                {"breaker_refused", stats->breaker_refused},
+                {"retried_objects", stats->retried_objects},
+                {"joined_stores", stats->joined_stores},
+                {"negative_hits", stats->negative_hits},
+                {"no_space_pauses", stats->no_space_pauses},
+                {"no_space_refused", stats->no_space_refused},
+                {"quarantined", stats->quarantined},
+                {"deadlines", stats->deadlines}};
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(counts); i++) neap__http_json_u64(guard, counts[i].name, counts[i].value);
+  cJSON *failures = cJSON_AddObjectToObject(guard, "store_failures");
+  for (int code = 1; code < (int)NEAP_ARRAY_LEN(stats->store_failures); code++)
+    if (stats->store_failures[code]) neap__http_json_u64(failures, neap_err_name(-code), stats->store_failures[code]);
 }
 
 /* The adapter's own facts, and what the framework knows if those leave it out. */
@@ -107,6 +131,7 @@ static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
     neap__http_json_u64(json, "current_size_bytes", stats->used_bytes);
   if (stats->capacity_bytes && !cJSON_HasObjectItem(json, "max_capacity_bytes"))
     neap__http_json_u64(json, "max_capacity_bytes", stats->capacity_bytes);
+  if (!cJSON_HasObjectItem(json, "neap")) add_guard(json, stats);
   return json;
 }
 
@@ -119,10 +144,14 @@ static cJSON *tagged(cJSON *item) {
 static cJSON *storage_manager(const neap__http *http, const neap__snapshot *now) {
   const neap__engine *engine = http->config.engine;
   cJSON *json = cJSON_CreateObject(), *adapters = cJSON_CreateArray(), *usage = cJSON_CreateArray();
+  neap__tier_view tiers;
   bool healthy = true;
-  for (uint32_t i = 0; i < now->tier_count; i++) {
-    healthy = healthy && now->tiers[i].stats.healthy;
-    cJSON_AddItemToArray(adapters, l2_adapter(engine->tiers[i], &now->tiers[i].stats));
+  neap__tier_set_view(engine->tiers, &tiers);
+  for (uint32_t i = 0; i < tiers.count; i++) {
+    neap__tier_stats stats;
+    neap__tier_stats_get(tiers.entries[i].tier, &stats);
+    healthy = healthy && stats.healthy;
+    cJSON_AddItemToArray(adapters, l2_adapter(tiers.entries[i].tier, &stats));
   }
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.used_bytes));
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.pool_bytes));
@@ -131,9 +160,10 @@ static cJSON *storage_manager(const neap__http *http, const neap__snapshot *now)
   cJSON_AddItemToObject(json, "store_controllers", tagged(store_controller(now)));
   cJSON_AddItemToObject(json, "l1_eviction_controllers", tagged(l1_eviction(engine)));
   cJSON_AddItemToObject(json, "prefetch_controller", prefetch_controller(http, now));
-  cJSON_AddItemToObject(json, "l2_eviction_controller", l2_eviction(engine));
+  cJSON_AddItemToObject(json, "l2_eviction_controller", l2_eviction(&tiers));
   cJSON_AddItemToObject(json, "l2_adapters", adapters);
-  cJSON_AddNumberToObject(json, "num_l2_adapters", now->tier_count);
+  cJSON_AddNumberToObject(json, "num_l2_adapters", tiers.count);
+  neap__tier_view_drop(engine->tiers, &tiers);
   cJSON_AddItemToObject(json, "l1_usage", usage);
   add_capacity(json, "l1_capacity_bytes_by_backend", now->l1.pool_bytes);
   cJSON_AddItemToObject(json, "l1_manager", l1_manager(http, &now->l1));
@@ -201,6 +231,21 @@ void neap__http_status(neap__http_call *call) {
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 
+/* The status of the tier of that index, malloc'd, or NULL. */
+static char *status_of(neap__tier_set *tiers, uint32_t index) {
+  char number[16], *text = malloc(ADAPTER_JSON_MAX);
+  neap__tier_entry entry;
+  snprintf(number, sizeof(number), "%u", index);
+  bool told = false;
+  if (text && neap__tier_set_hold(tiers, number, &entry, NULL) == 0) {
+    told = neap__tier_status(entry.tier, text, ADAPTER_JSON_MAX) > 0;
+    neap__tier_set_drop(tiers, entry.index);
+  }
+  if (told) return text;
+  free(text);
+  return NULL;
+}
+
 void neap__http_metrics(neap__http_call *call) {
   const neap__http *http = call->http;
   if (!http->config.metrics) {
@@ -212,8 +257,12 @@ void neap__http_metrics(neap__http_call *call) {
   FILE *out = open_memstream(&text, &bytes);
   if (!out) return; /* no memory, no answer: the connection ends */
   neap__snapshot now;
+  char *statuses[NEAP_TIERS_MAX] = {NULL};
   neap__snapshot_take(http->config.engine, http->config.server, &now);
+  for (uint32_t i = 0; i < now.tier_count; i++)
+    now.tiers[i].status_json = statuses[i] = status_of(http->config.engine->tiers, now.tiers[i].index);
   neap__metrics_print(out, &now, http->config.instance_id);
+  for (uint32_t i = 0; i < now.tier_count; i++) free(statuses[i]);
   if (fclose(out) != 0) {
     free(text);
     return;

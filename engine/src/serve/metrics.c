@@ -8,15 +8,19 @@
  * Prometheus. Runs on the HTTP thread. */
 #include "serve/metrics.h"
 
+#include <cjson/cJSON.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define L1_LABELS "l1_tag=\"_default\""
 #define L1_BACKEND_LABELS "backend=\"dram\",l1_tag=\"_default\""
+#define STATUS_METRIC "neap_l2_adapter_status"
+#define STATUS_NUMBERS_MAX 64u /* of one adapter */
 
 void neap__snapshot_take(neap__engine *engine, neap__server *server, neap__snapshot *out) {
   memset(out, 0, sizeof(*out));
@@ -25,11 +29,18 @@ void neap__snapshot_take(neap__engine *engine, neap__server *server, neap__snaps
   neap__storer_stats_get(engine->storer, &out->storer);
   neap__fetcher_stats_get(engine->fetcher, &out->fetcher);
   neap__server_stats_get(server, &out->server);
-  out->tier_count = engine->tier_count;
-  for (uint32_t i = 0; i < engine->tier_count; i++) {
-    out->tiers[i].name = neap__tier_config_of(engine->tiers[i])->type;
-    neap__tier_stats_get(engine->tiers[i], &out->tiers[i].stats);
+  neap__tier_view view;
+  neap__tier_set_view(engine->tiers, &view);
+  out->tier_count = view.count;
+  for (uint32_t i = 0; i < view.count; i++) {
+    const neap__tier_entry *e = &view.entries[i];
+    out->tiers[i].index = e->index;
+    out->tiers[i].draining = e->draining;
+    out->draining += e->draining;
+    snprintf(out->tiers[i].name, sizeof(out->tiers[i].name), "%s", neap__tier_config_of(e->tier)->type);
+    neap__tier_stats_get(e->tier, &out->tiers[i].stats);
   }
+  neap__tier_view_drop(engine->tiers, &view);
 }
 
 /* --- the text format ------------------------------------------------------------------------------------------ */
@@ -195,7 +206,7 @@ static void print_tier_sample(FILE *out, const neap__snapshot *now, uint32_t tie
                               const char *more_labels, uint64_t value) {
   fprintf(out, "%s{l2_name=\"", name);
   print_label(out, now->tiers[tier].name);
-  fprintf(out, "\",adapter_index=\"%u\"%s} %" PRIu64 "\n", tier, more_labels, value);
+  fprintf(out, "\",adapter_index=\"%u\"%s} %" PRIu64 "\n", now->tiers[tier].index, more_labels, value);
 }
 
 /* One number of every tier; at: where it lies in neap__tier_stats, wide: 64 bits or 32. */
@@ -225,6 +236,20 @@ static const tier_metric tier_metrics[] = {
     TIER_METRIC("neap_l2_evicted_objects_total", "counter", evicted_objects, "Objects evicted from the store."),
     TIER_METRIC("neap_l2_refused_total", "counter", queue_refused, "Operations refused, the queue being full."),
     TIER_METRIC("neap_l2_deadlines_total", "counter", deadlines, "Operations that passed their deadline."),
+    TIER_METRIC("neap_l2_breaker_state", "gauge", breaker, "0 closed, 1 open, 2 half open."),
+    TIER_METRIC("neap_l2_breaker_opened_total", "counter", breaker_opened, "Times the breaker opened."),
+    TIER_METRIC("neap_l2_breaker_refused_total", "counter", breaker_refused,
+                "Objects that the adapter was not asked for, the breaker being open."),
+    TIER_METRIC("neap_l2_retried_objects_total", "counter", retried_objects, "Further attempts, by object."),
+    TIER_METRIC("neap_l2_negative_hits_total", "counter", negative_hits,
+                "Objects not stored again, their store having failed a short while ago."),
+    TIER_METRIC("neap_l2_joined_stores_total", "counter", joined_stores,
+                "Objects offered while the same object was being stored."),
+    TIER_METRIC("neap_l2_store_paused", "gauge", store_paused, "1 while nothing is stored, the store being full."),
+    TIER_METRIC("neap_l2_no_space_pauses_total", "counter", no_space_pauses,
+                "Times the store was full and no room could be made."),
+    TIER_METRIC("neap_l2_no_space_refused_total", "counter", no_space_refused,
+                "Objects not stored while the store was known to be full."),
     TIER_METRIC("neap_l2_quarantined_total", "counter", quarantined, "Objects whose bytes failed verification."),
 };
 
@@ -265,7 +290,8 @@ static void print_tiers(FILE *out, const neap__snapshot *now) {
   for (size_t i = 0; i < NEAP_ARRAY_LEN(attached); i++) {
     const char *tag = i == 0 ? L1_LABELS "," : "";
     print_head(out, attached[i], "gauge", "Attached L2 adapters, by state.");
-    fprintf(out, "%s{%sstate=\"active\"} %u\n", attached[i], tag, now->tier_count);
+    fprintf(out, "%s{%sstate=\"active\"} %u\n", attached[i], tag, now->tier_count - now->draining);
+    fprintf(out, "%s{%sstate=\"draining\"} %u\n", attached[i], tag, now->draining);
   }
   print_l2_usage(out, now);
   for (size_t m = 0; m < NEAP_ARRAY_LEN(tier_metrics); m++) {
@@ -275,6 +301,35 @@ static void print_tiers(FILE *out, const neap__snapshot *now) {
   }
   print_failures(out, now, "neap_l2_store_failures_total", "Objects an adapter failed to store, by reason.", true);
   print_failures(out, now, "neap_l2_load_failures_total", "Objects an adapter failed to load, by reason.", false);
+}
+
+/* --- what adapters tell of themselves ------------------------------------------------------------------------- */
+
+/* The numbers of a status, those of an object in it as "object.number". */
+static void print_facts(FILE *out, const neap__snapshot *now, uint32_t tier, const cJSON *status, const char *within,
+                        uint32_t *left) {
+  for (const cJSON *fact = status->child; fact && *left; fact = fact->next) {
+    if (cJSON_IsObject(fact) && !*within) print_facts(out, now, tier, fact, fact->string, left);
+    if (!cJSON_IsNumber(fact) || !isfinite(fact->valuedouble)) continue;
+    --*left;
+    fprintf(out, "%s{l2_name=\"", STATUS_METRIC);
+    print_label(out, now->tiers[tier].name);
+    fprintf(out, "\",adapter_index=\"%u\",name=\"", now->tiers[tier].index);
+    print_label(out, within);
+    fputs(*within ? "." : "", out);
+    print_label(out, fact->string);
+    fprintf(out, "\"} %.17g\n", fact->valuedouble);
+  }
+}
+
+static void print_statuses(FILE *out, const neap__snapshot *now) {
+  print_head(out, STATUS_METRIC, "gauge", "Numbers that adapters tell in their status.");
+  for (uint32_t i = 0; i < now->tier_count; i++) {
+    uint32_t left = STATUS_NUMBERS_MAX;
+    cJSON *status = now->tiers[i].status_json ? cJSON_Parse(now->tiers[i].status_json) : NULL;
+    if (cJSON_IsObject(status)) print_facts(out, now, i, status, "", &left);
+    cJSON_Delete(status);
+  }
 }
 
 /* --- the server and its process ------------------------------------------------------------------------------- */
@@ -372,5 +427,6 @@ void neap__metrics_print(FILE *out, const neap__snapshot *now, const char *insta
   print_store(out, &now->storer);
   print_fetch(out, now);
   print_tiers(out, now);
+  print_statuses(out, now);
   print_server(out, &now->server);
 }

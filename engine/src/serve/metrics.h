@@ -12,10 +12,13 @@ typedef struct neap__snapshot {
   neap__storer_stats storer;
   neap__fetcher_stats fetcher;
   neap__server_stats server;
-  uint32_t tier_count;
+  uint32_t tier_count, draining; /* draining: how many of them */
   struct {
-    const char *name; /* the configured type */
+    uint32_t index;
+    bool draining;
+    char name[NEAP_TIER_NAME_BYTES]; /* the configured type */
     neap__tier_stats stats;
+    const char *status_json; /* of the adapter, or NULL; the caller's */
   } tiers[NEAP_TIERS_MAX];
 } neap__snapshot;
 

@@ -109,7 +109,7 @@ static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *er
   if (!session) return neap__fail(err, NEAP_ELIMIT, "%u requests hold leases already", NEAP_SESSIONS_MAX);
   note_key(session, neap__names_model(server->engine->names, space), key, tenant);
   session->readers = NEAP_MAX(key->readers, 1u);
-  uint32_t reach = server->engine->tier_count ? chunks : 1;
+  uint32_t reach = neap__tier_set_count(server->engine->tiers) ? chunks : 1;
   for (bool more = true; more; reach = more ? NEAP_MIN(reach * 4, chunks) : reach) {
     code = neap__call_prompt(server, session, key, reach, &prompt, err);
     if (code) return code;

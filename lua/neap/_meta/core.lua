@@ -2,7 +2,8 @@
 ---@meta
 -- luacheck: ignore
 --
--- What C gives to scripts (engine/src/script/buffer.c, key.c, file.c, api.c), for language servers. Never run.
+-- What C gives to scripts (engine/src/script: buffer.c, key.c, file.c, stream.c, net.c, api.c), for language servers.
+-- Never run.
 
 ---@class neap.core
 local core = {}
@@ -77,6 +78,19 @@ function File:pread(buffer, offset, buffer_offset, length) end
 ---@return string? code
 ---@return string? message
 function File:pwrite(buffer, offset, buffer_offset, length) end
+---As pread, into 1 to 1,024 parts in turn.
+---@param parts (neap.Buffer|neap.BufferPart)[]
+---@param offset integer in the file
+---@return integer? moved
+---@return string? code
+---@return string? message
+function File:preadv(parts, offset) end
+---@param parts (neap.Buffer|neap.BufferPart)[]
+---@param offset integer in the file
+---@return integer? moved
+---@return string? code
+---@return string? message
+function File:pwritev(parts, offset) end
 ---@return true? ok
 ---@return string? code
 ---@return string? message
@@ -84,7 +98,76 @@ function File:fsync() end
 ---@return true? ok
 ---@return string? code
 ---@return string? message
+function File:fdatasync() end
+---@param bytes integer
+---@return true? ok
+---@return string? code
+---@return string? message
+function File:truncate(bytes) end
+---@return true? ok
+---@return string? code
+---@return string? message
 function File:close() end
+
+---Bytes of a buffer: { buffer [, offset [, length]] }.
+---@alias neap.BufferPart { [1]: neap.Buffer, [2]: integer?, [3]: integer? }
+
+---Made by neap.net. One coroutine may read while another writes.
+---@class neap.Connection
+---@field closed boolean by us, or after a failure or a cancel; a peer that closes shows in reads
+local Connection = {}
+---Writes at most 1,024 parts in order; awaits until the kernel has all of them.
+---@param ... string|neap.Buffer|neap.BufferPart
+---@return true?
+---@return string? code
+---@return string? message
+function Connection:write(...) end
+---For protocol text: at most 65,536 bytes.
+---@param bytes integer
+---@return string?
+---@return string? code 'EOF' when the peer has closed
+---@return string? message
+function Connection:read_exactly(bytes) end
+---@param buffer neap.Buffer
+---@param offset? integer
+---@param length? integer
+---@return true?
+---@return string? code
+---@return string? message
+function Connection:read_exactly_into(buffer, offset, length) end
+---@param delimiter string 1 to 16 bytes
+---@param max? integer bytes before it, 4,096 if missing, at most 65,536; more are 'EMSGSIZE'
+---@return string? without the delimiter
+---@return string? code
+---@return string? message
+function Connection:read_until(delimiter, max) end
+---Nothing more will be written; what the peer still sends can be read.
+---@return true?
+---@return string? code
+---@return string? message
+function Connection:shutdown() end
+---Does not await; who waits for the connection is woken with 'ECONNABORTED'.
+---@return true
+function Connection:close() end
+---Is it open, with nothing to be read and nobody at it? Does not await.
+---@return boolean
+function Connection:idle() end
+---"ADDRESS:PORT", or the path of a unix socket. Does not await.
+---@return string?
+---@return string? code
+---@return string? message
+function Connection:peer() end
+
+---@class neap.Listener
+local Listener = {}
+---@return neap.Connection?
+---@return string? code
+---@return string? message
+function Listener:accept() end
+---@return integer? port nil for a unix socket
+function Listener:port() end
+---@return true
+function Listener:close() end
 
 ---@class neap.DirectoryEntry
 ---@field name string

@@ -1,0 +1,176 @@
+-- SPDX-License-Identifier: MIT
+--
+-- TLS of connections, with certificates that the openssl program makes once for this file.
+
+local driver = require 'spec.support.adapter_driver'
+local ends = require 'spec.support.ends'
+local hook = require 'spec.support.hook'
+
+local function shell(dir, text)
+  assert(os.execute(('cd %s && { %s; } >openssl.log 2>&1'):format(dir, text:gsub('\n', ' '))) == 0, text)
+end
+
+local CERTIFICATES = [[
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=spec-ca
+    -keyout ca.key -out ca.pem &&
+  for who in server client; do
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$who -keyout $who.key -out $who.csr &&
+    printf 'subjectAltName=DNS:store.example,IP:127.0.0.1' >$who.ext &&
+    openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $who.ext -out $who.pem
+    || exit 1;
+  done;
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=other
+    -keyout other.key -out other.pem]]
+
+describe('a TLS connection', function()
+  local dir
+
+  setup(function()
+    dir = driver.directory()
+    shell(dir, CERTIFICATES)
+  end)
+
+  teardown(function()
+    os.execute(('rm -rf -- %s'):format(dir))
+  end)
+
+  -- serve: TLS options of the listener, trust: of the client; both as Lua text.
+  local function run(serve, trust, body, data)
+    local options = [[
+      local function at(name) return dir .. '/' .. name end
+      local serve, trust = %s, %s
+      local listen = { host = '127.0.0.1', port = 0, tls = serve }
+      local connect = { host = '127.0.0.1', tls = trust, timeout = 20 } ]]
+    return (hook.run(ends.head(dir) .. options:format(serve, trust) .. body, data))
+  end
+
+  local SERVER = "{ cert = at 'server.pem', key = at 'server.key' }"
+  local FAIL = [[
+    local listener = net.listen(listen)
+    connect.port = listener:port()
+    neap.all {
+      function() local conn = listener:accept() if conn then conn:read_exactly(1) conn:close() end end,
+      function()
+        local conn, code, message = net.connect(connect)
+        if conn then
+          report = { 'connected', (why(conn:read_exactly(1)))[2] }
+          conn:close()
+        else
+          report = { code, message }
+        end
+      end }
+    listener:close()]]
+
+  it('moves payload both ways, checked against a CA file', function()
+    assert.matches('^%[true,"127.0.0.1:%d+"%]$', run(SERVER, "{ ca = at 'ca.pem' }",
+      'report = { pair(listen, connect, echo, ask(buf)) }', ('abc'):rep(1000000)))
+  end)
+
+  it('carries replies, pieces and the end of the stream like any other', function()
+    assert.equals('["one",true,"EOF","rest"]', run(SERVER, "{ ca = at 'ca.pem', server_name = 'store.example' }", [[
+      local got = {}
+      pair(listen, connect, function(conn)
+        local b = neap.buffer(200000):fill(7)
+        for byte in ('one\r\n'):gmatch '.' do assert(conn:write(byte)) end
+        assert(conn:write(b))
+        got[3] = select(2, conn:read_exactly(1))
+        assert(conn:write 'rest')
+      end, function(conn)
+        local b = neap.buffer(200000)
+        got[1] = conn:read_until '\r\n'
+        assert(conn:read_exactly_into(b))
+        got[2] = b:equals(neap.buffer(200000):fill(7))
+        assert(conn:shutdown())
+        got[4] = conn:read_exactly(4)
+      end)
+      report = got]]))
+  end)
+
+  it('refuses a certificate that it has no reason to trust', function()
+    local json = run(SERVER, 'true', FAIL)
+    assert.matches('["EPROTO","connect 127.0.0.1:', json, 1, true)
+    assert.matches("TLS: the peer's certificate is not accepted: unable to get local issuer", json, 1, true)
+    assert.matches('not accepted: self%-signed', run("{ cert = at 'other.pem', key = at 'other.key' }",
+      "{ ca = at 'ca.pem' }", FAIL))
+  end)
+
+  it('refuses a certificate for another name', function()
+    assert.matches('not accepted: hostname mismatch', run(SERVER, "{ ca = at 'ca.pem', server_name = 'x.example' }",
+      FAIL))
+    assert.matches('not accepted: IP address mismatch', run(SERVER, "{ ca = at 'ca.pem', server_name = '127.0.0.2' }",
+      FAIL))
+  end)
+
+  it('takes any certificate when told not to verify', function()
+    assert.equals('[true]', run("{ cert = at 'other.pem', key = at 'other.key' }", '{ verify = false }',
+      'report = { (pair(listen, connect, echo, ask(buf))) }', ('abc'):rep(10)))
+  end)
+
+  it('shows a certificate of its own to a server that asks for one', function()
+    local asks = "{ cert = at 'server.pem', key = at 'server.key', ca = at 'ca.pem' }"
+    assert.equals('[true]', run(asks, "{ ca = at 'ca.pem', cert = at 'client.pem', key = at 'client.key' }",
+      'report = { (pair(listen, connect, echo, ask(buf))) }', ('abc'):rep(10)))
+    assert.matches('certificate required', run(asks, "{ ca = at 'ca.pem' }", [[
+      local listener = net.listen(listen)
+      connect.port = listener:port()
+      local got
+      neap.all {
+        function() listener:accept() end,
+        function()
+          local conn, _, message = net.connect(connect)
+          got = message or (why(conn:read_exactly(1)))[3]
+        end }
+      report = got]]))
+  end)
+
+  it('tells of a peer that does not speak TLS', function()
+    local json = run('nil', "{ ca = at 'ca.pem' }", [[
+      local listener = net.listen(listen)
+      connect.port = listener:port()
+      neap.all {
+        function() local conn = listener:accept() conn:write '-ERR what?\r\n' conn:read_until 'never' end,
+        function() report = why(net.connect(connect)) end }]])
+    assert.matches('"EPROTO","connect 127.0.0.1:%d+: TLS: wrong version number', json)
+  end)
+
+  it('tells a stream that was cut off from one that ended', function()
+    local json = run(SERVER, "{ ca = at 'ca.pem' }", [[
+      local proxy, listener = net.listen { host = '127.0.0.1', port = 0 }, net.listen(listen)
+      connect.port = proxy:port()
+      local got
+      neap.all {
+        function() local conn = listener:accept() conn:write 'abc' conn:read_exactly(1) conn:close() end,
+        function() -- passes records on until the reply is through, then drops the line
+          local near = proxy:accept()
+          local far = net.connect { host = '127.0.0.1', port = listener:port() }
+          local function pass(from, to)
+            return function()
+              local byte = from:read_exactly(1)
+              while byte and to:write(byte) do byte = from:read_exactly(1) end
+            end
+          end
+          neap.all { pass(near, far), pass(far, near), function()
+            while not got do neap.sleep(0.0005) end
+            near:close()
+            far:close()
+          end }
+        end,
+        function()
+          local conn = assert(net.connect(connect))
+          got = { conn:read_exactly(3) }
+          got[2] = why(conn:read_exactly(1))
+        end }
+      report = got]])
+    assert.matches('["abc",["nil","ECONNRESET","read: TLS: the stream was cut off', json, 1, true)
+  end)
+
+  it('says which file is no good', function()
+    for trust, expected in pairs {
+      ["{ ca = at 'none.pem' }"] = '"EINVAL","connect 127.0.0.1:1: cannot use the CA file ',
+      ["{ cert = at 'ca.key' }"] = 'cannot use the certificate ',
+      ["{ cert = at 'client.pem', key = at 'server.key' }"] = 'cannot use the key ',
+    } do
+      assert.matches(expected, run('nil', trust, 'connect.port = 1 report = why(net.connect(connect))'), 1, true)
+    end
+  end)
+end)
