@@ -289,7 +289,8 @@ describe('a running server', function()
     file:close()
     assert.truthy(runs_code(4))
     -- An adapter that comes later is watched as well.
-    ask('DELETE', '/adapters/files')
+    -- Not while the last reload still closes the old instance.
+    assert.truthy(server.eventually(10, function() return http('DELETE', '/adapters/files') == 200 end))
     ask('POST', '/adapters', lua_adapter ',"name":"later"')
     assert.truthy(log_has "adapter 'later': watching ")
     write_module(5)
