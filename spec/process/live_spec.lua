@@ -39,13 +39,22 @@ describe('a running server', function()
     return ('{"type":"files","dir":"%s/lua"%s}'):format(directory, more or '')
   end
 
+  -- The other one, which stays. Its files and those of libuv, whose closing ThreadSanitizer does not see, would share
+  -- descriptors.
+  local function steady_adapter()
+    if os.getenv 'NEAP_SANITIZE' == 'thread' then
+      return '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":10,"name":"fs"}'
+    end
+    return ('{"type":"fs","base_path":"%s/fs"}'):format(directory)
+  end
+
   local function start(flags, l2)
     write_module(1)
     flags = flags or {}
     flags[#flags + 1] = '--plugin-path'
     flags[#flags + 1] = directory .. '/plugins'
     running = server.start {
-      l2 = l2 or { lua_adapter(), ('{"type":"fs","base_path":"%s/fs"}'):format(directory) }, flags = flags,
+      l2 = l2 or { lua_adapter(), steady_adapter() }, flags = flags,
     }
   end
 
@@ -212,7 +221,7 @@ describe('a running server', function()
     start(nil, {})
     ask('POST', '/adapters', lua_adapter())
     traffic()
-    ask('POST', '/adapters', ('{"type":"fs","base_path":"%s/fs"}'):format(directory))
+    ask('POST', '/adapters', steady_adapter())
     traffic_was_served()
     assert.truthy(tonumber(ask('GET', '/adapters/files'):match '"loaded_objects":(%d+)') > 0)
   end)
@@ -289,7 +298,8 @@ describe('a running server', function()
     file:close()
     assert.truthy(runs_code(4))
     -- An adapter that comes later is watched as well.
-    ask('DELETE', '/adapters/files')
+    -- Not while the last reload still closes the old instance.
+    assert.truthy(server.eventually(10, function() return http('DELETE', '/adapters/files') == 200 end))
     ask('POST', '/adapters', lua_adapter ',"name":"later"')
     assert.truthy(log_has "adapter 'later': watching ")
     write_module(5)
