@@ -76,7 +76,7 @@ describe('a running server', function()
 
   -- A status that is asked while the script runs is the last one known.
   local function runs_code(version)
-    return server.eventually(10, function()
+    return server.eventually(30, function()
       return tonumber(select(2, http('GET', '/status')):match '"code":(%d+)') == version
     end)
   end
