@@ -61,12 +61,12 @@ void neap__task_free(neap__task *task) {
 
 /* --- queues --------------------------------------------------------------------------------------------------- */
 
-static bool is_write(const neap__flight *flight) {
+bool neap__flight_writes(const neap__flight *flight) {
   return flight->op.kind == NEAP_OP_STORE || flight->op.kind == NEAP_OP_REMOVE;
 }
 
 static neap__flight_queue *queue_of(neap__tier *tier, const neap__flight *flight) {
-  return is_write(flight) ? &tier->writes : &tier->reads;
+  return neap__flight_writes(flight) ? &tier->writes : &tier->reads;
 }
 
 static void publish_queued(neap__tier *tier) {
@@ -233,6 +233,7 @@ static void digest_work(void *arg) {
 static void settle(neap__flight *flight) {
   neap__tier *tier = flight->tier;
   neap__task *task = flight->task;
+  bool stale = neap__mount_is_old(flight);
 
   pthread_mutex_lock(&tier->lock);
   uint32_t at = 0;
@@ -241,7 +242,9 @@ static void settle(neap__flight *flight) {
   neap__keep_settle(flight);
   if (flight->mount) neap__mount_drop(tier, flight->mount);
   pthread_mutex_unlock(&tier->lock);
-  tier->writes_in_flight -= is_write(flight);
+  tier->writes_in_flight -= neap__flight_writes(flight);
+  tier->stale -= stale;
+  tier->stale_writes -= stale && neap__flight_writes(flight);
   tier->claimed -= flight->claimed;
 
   if (!flight->expired) {
@@ -326,7 +329,7 @@ static void start(neap__tier *tier, neap__flight *flight) {
   limit(tier, flight);
   flight->phase = NEAP_PHASE_PREPARING;
   flight->job.run = prepared;
-  tier->writes_in_flight += is_write(flight);
+  tier->writes_in_flight += neap__flight_writes(flight);
   tier->claimed += flight->claimed;
 
   pthread_mutex_lock(&tier->lock);
@@ -350,9 +353,10 @@ static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
   uint32_t places = tier->guard.limits.concurrency;
   *no_room = false;
   if (tier->reads.first && tier->reads.first->probe) return tier->reads.first;
-  if (tier->flying_count >= places) return NULL;
+  if (tier->flying_count - tier->stale >= places) return NULL;
   if (tier->reads.first) return tier->reads.first;
-  if (!tier->writes.first || tier->writes_in_flight >= NEAP_MAX(places * 3 / 4, 1u)) return NULL;
+  uint32_t writing = tier->writes_in_flight - tier->stale_writes;
+  if (!tier->writes.first || writing >= NEAP_MAX(places * 3 / 4, 1u)) return NULL;
   if (tier->writes.first->op.kind == NEAP_OP_STORE && !neap__keep_room(tier, tier->writes.first)) {
     if (tier->writes.first->op.kind == NEAP_OP_REMOVE) return tier->writes.first;
     if (tier->removing) return NULL;
