@@ -221,6 +221,38 @@ static void an_adapter_that_never_answers_is_left_open_and_its_buffers_pinned(vo
   assert_int_equal(never_released->releases, 0);
 }
 
+static void end_cancelled(void *self, neap_op *op) {
+  (void)self;
+  probe_finish(op);
+}
+
+static void (*own_release)(neap__task *task);
+
+/* So long that a close that does not wait for the end of an operation would be over. */
+static void release_slowly(neap__task *task) {
+  usleep(20000);
+  own_release(task);
+}
+
+static void what_an_adapter_gives_back_when_it_is_cancelled_by_close_lets_it_be_closed(void **state) {
+  probe_engine *e = *state;
+  probe_table.cancel = end_cancelled;
+  for (uint32_t i = 0; i < 5; i++) {
+    probe_open_tier(e);
+    probe_answers(NEAP_OP_STORE, LATER);
+    probe_request *r = probe_post(e, NEAP_OP_STORE, 1, 1, 0);
+    probe_wait_held(i + 1);
+    own_release = r->task->release;
+    r->task->release = release_slowly;
+    assert_true(neap__tier_close(e->tier, 0));
+    e->tier = NULL;
+    assert_int_equal(probe_script.closed, i + 1);
+    assert_int_equal(r->results[0], NEAP_ECANCELED);
+    assert_int_equal(r->releases, 1);
+    probe_request_free(r);
+  }
+}
+
 static void close_does_not_wait_for_a_listing_to_be_complete(void **state) {
   probe_engine *e = *state;
   probe_table.list = probe_call;
@@ -345,6 +377,7 @@ int main(void) {
       OPEN(the_queue_is_bounded_in_operations),
       OPEN(the_queue_is_bounded_in_bytes_and_close_answers_what_waits),
       OPEN(an_adapter_that_never_answers_is_left_open_and_its_buffers_pinned),
+      RAW(what_an_adapter_gives_back_when_it_is_cancelled_by_close_lets_it_be_closed),
       RAW(close_does_not_wait_for_a_listing_to_be_complete),
       OPEN(a_load_with_wrong_bytes_is_corrupt_and_the_object_removed),
       RAW(without_remove_a_corrupt_object_stays_refused),

@@ -566,6 +566,7 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
   neap__loop_call(tier->env.loop, close_begin, tier);
   wait_idle(tier, grace_ms);
   neap__loop_call(tier->env.loop, close_end, tier);
+  neap__loop_settle(tier->env.loop); /* what was given back because it was cancelled */
 
   pthread_mutex_lock(&tier->lock);
   while (!tier->timer_closed) pthread_cond_wait(&tier->idle, &tier->lock);
@@ -577,6 +578,7 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
                    tier->name, left, (unsigned long long)grace_ms);
     return false;
   }
+  neap__loop_settle(tier->env.loop); /* the last one no longer flies, but may still be on its way out of settle */
   while (tier->older) {
     neap__mount *older = tier->older;
     tier->older = older->older;
