@@ -380,6 +380,24 @@ static void a_reload_keeps_what_the_tier_knows_and_forgets_that_it_was_failing(v
   assert_int_equal(flow_hits(rig, 5, 1), 0);
 }
 
+/* Ten seconds of patience pass here. */
+static void an_instance_that_failed_its_check_is_closed_when_it_has_answered(void **state) {
+  flow_rig *rig = *state;
+  neap_error err = {""};
+  uint32_t left = 0;
+  if (!getenv("NEAP_SLOW")) skip();
+  flow_open(rig, 1);
+  flow_hold(0, NEAP_OP_LOOKUP, true);
+  assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), NEAP_ETIMEDOUT);
+  assert_int_equal(flow_stores[0].closed, 0);
+  assert_int_equal(detach(rig, "scripted0", 1, &err), NEAP_ETIMEDOUT);
+  assert_non_null(strstr(err.text, "has not given back 1 operations"));
+  assert_int_equal(flow_stores[0].closed, 0);
+  flow_finish_all(0);
+  assert_int_equal(detach(rig, "scripted0", 30000, &err), 0);
+  assert_int_equal(flow_stores[0].closed, 2);
+}
+
 static void what_hangs_in_an_old_instance_takes_no_place_of_the_new_one(void **state) {
   flow_rig *rig = *state;
   static const char *const one_place[1] = {
@@ -487,6 +505,7 @@ int main(void) {
       TEST(an_old_instance_that_keeps_operations_is_closed_when_it_gave_them_back),
       TEST(a_new_instance_that_does_not_open_or_answer_rightly_changes_nothing),
       TEST(a_reload_keeps_what_the_tier_knows_and_forgets_that_it_was_failing),
+      TEST(an_instance_that_failed_its_check_is_closed_when_it_has_answered),
       TEST(what_hangs_in_an_old_instance_takes_no_place_of_the_new_one),
       TEST(requests_do_not_notice_changes),
   };

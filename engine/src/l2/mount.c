@@ -141,6 +141,13 @@ bool neap__mount_answered(neap__tier *tier, const neap_op *op) {
   return true;
 }
 
+uint32_t neap__mount_unanswered(const neap__tier *tier) {
+  uint32_t count = 0;
+  for (const neap__mount *mount = tier->older; mount; mount = mount->older)
+    count += mount->check && !mount->check->ended;
+  return count;
+}
+
 static void send_check(void *arg) {
   const checking *c = arg;
   c->mount->adapter->lookup(c->mount->self, &c->mount->check->op);

@@ -491,7 +491,7 @@ static void expire_all(neap__tier *tier) {
 /* Nobody waits for it, and nobody will load what a lookup has found. */
 static bool quiet(neap__tier *tier) {
   pthread_mutex_lock(&tier->lock);
-  bool busy = tier->flying_count || tier->pins;
+  bool busy = tier->flying_count || tier->pins || neap__mount_unanswered(tier);
   pthread_mutex_unlock(&tier->lock);
   return !busy && !tier->queued && !tier->guard.trips;
 }
@@ -516,7 +516,7 @@ uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns) {
   struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   (void)pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
-  uint32_t flying = tier->flying_count;
+  uint32_t flying = tier->flying_count + neap__mount_unanswered(tier);
   pthread_mutex_unlock(&tier->lock);
   return flying;
 }
@@ -557,7 +557,8 @@ static void wait_idle(neap__tier *tier, uint64_t grace_ms) {
   struct timespec at = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   int rc = 0;
-  while (tier->flying_count && rc == 0) rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  while (tier->flying_count + neap__mount_unanswered(tier) && rc == 0)
+    rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -570,7 +571,7 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
 
   pthread_mutex_lock(&tier->lock);
   while (!tier->timer_closed) pthread_cond_wait(&tier->idle, &tier->lock);
-  uint32_t left = tier->flying_count;
+  uint32_t left = tier->flying_count + neap__mount_unanswered(tier);
   tier->abandoned = left > 0;
   pthread_mutex_unlock(&tier->lock);
   if (left) {

@@ -150,6 +150,7 @@ int neap__mount_open(neap__tier *tier, const neap_adapter *adapter, const char *
                      neap_error *err);
 void neap__mount_close(neap__mount *mount);                     /* nobody uses it */
 bool neap__mount_answered(neap__tier *tier, const neap_op *op); /* op is a check; it has ended. Under the lock. */
+uint32_t neap__mount_unanswered(const neap__tier *tier);        /* checks that older instances have. Under the lock. */
 void neap__mount_drop(neap__tier *tier, neap__mount *mount);    /* one user less. Under the lock. */
 /* Not the one that gets new operations: what becomes of its own says nothing about that. */
 bool neap__mount_is_old(const neap__flight *flight);
