@@ -268,6 +268,38 @@ static void close_does_not_wait_for_a_listing_to_be_complete(void **state) {
   assert_int_equal(probe_script.closed, 1);
 }
 
+static void wait_for(void *sem) { probe_wait(sem); }
+static void hurry(void *tier) { neap__tier_hurry(tier, false); }
+
+static void a_listing_that_is_given_up_while_it_is_taken_in_is_not_reported(void **state) {
+  probe_engine *e = *state;
+  sem_t go;
+  char text[4096];
+  sem_init(&go, 0, 0);
+  assert_int_equal(neap__pool_submit(e->pool, wait_for, &go), 0); /* its one thread */
+  probe_table.list = probe_call;
+  probe_script.data[1] = calloc(1, PROBE_BYTES);
+  probe_script.used_s[1] = 1000;
+  FILE *log = tmpfile();
+  fflush(stderr);
+  int old = dup(STDERR_FILENO);
+  dup2(fileno(log), STDERR_FILENO);
+  probe_open_tier(e);
+  for (int i = 0; i < 8; i++) neap__loop_call(e->loop, probe_nothing, NULL);
+  neap__loop_call(e->loop, hurry, e->tier);
+  fflush(stderr);
+  dup2(old, STDERR_FILENO);
+  close(old);
+  rewind(log);
+  text[fread(text, 1, sizeof(text) - 1, log)] = 0;
+  fclose(log);
+  sem_post(&go);
+  probe_drain(e);
+  sem_destroy(&go);
+  assert_string_equal(text, "");
+  assert_int_equal(probe_stats(e).used_bytes, PROBE_BYTES);
+}
+
 /* --- verification --------------------------------------------------------------------------------------------- */
 
 static void a_load_with_wrong_bytes_is_corrupt_and_the_object_removed(void **state) {
@@ -379,6 +411,7 @@ int main(void) {
       OPEN(an_adapter_that_never_answers_is_left_open_and_its_buffers_pinned),
       RAW(what_an_adapter_gives_back_when_it_is_cancelled_by_close_lets_it_be_closed),
       RAW(close_does_not_wait_for_a_listing_to_be_complete),
+      RAW(a_listing_that_is_given_up_while_it_is_taken_in_is_not_reported),
       OPEN(a_load_with_wrong_bytes_is_corrupt_and_the_object_removed),
       RAW(without_remove_a_corrupt_object_stays_refused),
       OPEN(an_object_of_another_size_is_no_hit),
