@@ -238,6 +238,28 @@ static void answers_in_between_keep_the_breaker_closed(void **state) {
   assert_int_equal(probe_stats(e).breaker_opened, 0);
 }
 
+static void a_probe_alone_does_not_close_the_breaker_of_a_tier_that_has_no_place_left(void **state) {
+  probe_engine *e = *state;
+  limits(e)->deadline_ms = 20;
+  limits(e)->concurrency = limits(e)->breaker_failures = 2;
+  limits(e)->cooldown_ms = limits(e)->cooldown_max_ms = 1;
+  probe_open_tier(e);
+  probe_answers(NEAP_OP_LOAD, LATER);
+  probe_request *hung[2] = {probe_post(e, NEAP_OP_LOAD, 1, 1, 0), probe_post(e, NEAP_OP_LOAD, 2, 1, 0)};
+  for (uint32_t i = 0; i < 2; i++) probe_wait(&hung[i]->done);
+  probe_wait_ops(NEAP_OP_LOOKUP, 3); /* all of them answered */
+  assert_int_equal(probe_load(e, 3), NEAP_EIO);
+  probe_answers(NEAP_OP_LOAD, AT_ONCE);
+  probe_finish_held(0);
+  until(e, NEAP_OP_LOAD, 3, NEAP_ENOENT);
+  probe_finish_held(1);
+  for (uint32_t i = 0; i < 2; i++) {
+    probe_wait(&hung[i]->released);
+    probe_request_free(hung[i]);
+  }
+  assert_int_equal(probe_stats(e).breaker_opened, 1);
+}
+
 static void a_hung_tier_lets_go_of_everybody_who_waits(void **state) {
   probe_engine *e = *state;
   limits(e)->deadline_ms = 20;
@@ -450,6 +472,7 @@ int main(void) {
       RAW(an_open_breaker_answers_at_once_and_a_probe_closes_it),
       RAW(probes_go_on_until_one_is_answered),
       OPEN(answers_in_between_keep_the_breaker_closed),
+      RAW(a_probe_alone_does_not_close_the_breaker_of_a_tier_that_has_no_place_left),
       RAW(a_hung_tier_lets_go_of_everybody_who_waits),
       RAW(without_a_breaker_a_failing_tier_is_asked_for_ever),
       RAW(a_key_whose_store_failed_is_not_stored_again_for_a_while),
