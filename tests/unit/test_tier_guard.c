@@ -260,6 +260,20 @@ static void a_probe_alone_does_not_close_the_breaker_of_a_tier_that_has_no_place
   assert_int_equal(probe_stats(e).breaker_opened, 1);
 }
 
+static void who_had_no_time_to_wait_says_nothing_about_the_tier(void **state) {
+  probe_engine *e = *state;
+  limits(e)->breaker_failures = 1;
+  probe_open_tier(e);
+  probe_answers(NEAP_OP_LOOKUP, LATER);
+  probe_request *r = probe_post(e, NEAP_OP_LOOKUP, 1, 1, 1);
+  probe_wait(&r->done);
+  assert_int_equal(r->results[0], NEAP_ETIMEDOUT);
+  assert_int_equal(probe_stats(e).breaker, NEAP_BREAKER_CLOSED);
+  probe_finish_held(0);
+  probe_wait(&r->released);
+  probe_request_free(r);
+}
+
 static void a_hung_tier_lets_go_of_everybody_who_waits(void **state) {
   probe_engine *e = *state;
   limits(e)->deadline_ms = 20;
@@ -473,6 +487,7 @@ int main(void) {
       RAW(probes_go_on_until_one_is_answered),
       OPEN(answers_in_between_keep_the_breaker_closed),
       RAW(a_probe_alone_does_not_close_the_breaker_of_a_tier_that_has_no_place_left),
+      RAW(who_had_no_time_to_wait_says_nothing_about_the_tier),
       RAW(a_hung_tier_lets_go_of_everybody_who_waits),
       RAW(without_a_breaker_a_failing_tier_is_asked_for_ever),
       RAW(a_key_whose_store_failed_is_not_stored_again_for_a_while),
