@@ -185,6 +185,7 @@ static void close_does_not_wait_for_another_try(void **state) {
 static void an_open_breaker_answers_at_once_and_a_probe_closes_it(void **state) {
   probe_engine *e = *state;
   limits(e)->cooldown_ms = 5;
+  limits(e)->probe_ms = 3600000;
   limits(e)->negative_ms = 0;
   probe_open_tier(e);
   assert_int_equal(probe_store(e, 1), 0);

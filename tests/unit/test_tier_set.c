@@ -233,6 +233,20 @@ static void after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_
   flow_end(f);
 }
 
+static void a_detach_in_a_hurry_says_what_has_not_come_back(void **state) {
+  flow_rig *rig = *state;
+  neap_error err = {""};
+  flow_open(rig, 1);
+  flow_put(0, 5, 0);
+  flow_hold(0, NEAP_OP_LOAD, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(0, 1);
+  neap__tier_set_hurry(rig->engine->tiers);
+  assert_int_equal(detach(rig, "scripted0", 30000, &err), NEAP_ETIMEDOUT);
+  assert_non_null(strstr(err.text, "has not given back 1 operations"));
+  flow_end(f);
+}
+
 static void after_the_grace_lookups_forget_what_they_found_there(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
@@ -498,6 +512,7 @@ int main(void) {
       TEST(a_detach_waits_for_a_load_and_nothing_new_is_routed),
       TEST(what_a_lookup_found_is_loaded_from_a_draining_tier),
       TEST(after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_draining),
+      TEST(a_detach_in_a_hurry_says_what_has_not_come_back),
       TEST(after_the_grace_lookups_forget_what_they_found_there),
       TEST(a_tier_is_changed_by_one_at_a_time),
       TEST(a_tier_that_is_held_is_not_closed),

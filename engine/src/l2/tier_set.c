@@ -232,12 +232,12 @@ static void try_retire(void *arg) {
 /* How many operations the adapter has when patience ends; the tier may be retired then. */
 static uint32_t drain(change *c, neap__tier *tier, uint64_t grace_ms) {
   uint64_t now = neap__now_ns(), until = now + grace_ms * NS_PER_MS;
-  uint32_t left = 0;
   for (;;) {
     neap__loop_call(c->set->env.loop, try_retire, c);
     now = neap__now_ns();
-    if (c->retired || now >= until || atomic_load(&c->set->hurry)) return left;
-    left = neap__tier_await(tier, NEAP_MIN(until, now + LOOK_MS * NS_PER_MS));
+    if (c->retired) return 0;
+    if (now >= until || atomic_load(&c->set->hurry)) return neap__tier_await(tier, now);
+    neap__tier_await(tier, NEAP_MIN(until, now + LOOK_MS * NS_PER_MS));
   }
 }
 
