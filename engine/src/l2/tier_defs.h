@@ -132,6 +132,7 @@ struct neap__tier {
   neap__mount *older;   /* replaced, not yet closed */
   neap__mount *checked; /* the one whose check is under way */
   uint32_t pins;        /* positive lookups whose load has not ended */
+  bool hastened;        /* nobody waits for an instance any more */
   bool timer_closed;
   bool abandoned; /* closed while the adapter still had operations */
 };

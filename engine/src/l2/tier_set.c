@@ -153,6 +153,7 @@ static void publish(void *arg) {
   pthread_mutex_lock(&set->lock);
   s->state = NEAP_SLOT_ATTACHED;
   s->changing = false;
+  if (atomic_load(&set->hurry)) neap__tier_hasten(s->tier);
   pthread_mutex_unlock(&set->lock);
 }
 
@@ -276,7 +277,13 @@ int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_
   return rc;
 }
 
-void neap__tier_set_hurry(neap__tier_set *set) { atomic_store(&set->hurry, true); }
+void neap__tier_set_hurry(neap__tier_set *set) {
+  atomic_store(&set->hurry, true);
+  pthread_mutex_lock(&set->lock);
+  for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++)
+    if (is_seen(&set->slots[i])) neap__tier_hasten(set->slots[i].tier);
+  pthread_mutex_unlock(&set->lock);
+}
 
 /* --- closing -------------------------------------------------------------------------------------------------- */
 
