@@ -16,6 +16,7 @@
 #define SETTLE_MS 50u
 #define LOOK_MS 1000u
 #define GRACE_MS 30000u
+#define CLOCK_NS 20000000 /* by which the times of files may be behind */
 
 /* One adapter. */
 typedef struct watched {
@@ -51,9 +52,11 @@ static bool is_lua(const char *name) {
   return n > 4 && strcmp(name + n - 4, ".lua") == 0;
 }
 
-static uint64_t file_state(const char *path) {
+/* changed_ns: raised to when it was changed or put there. */
+static uint64_t file_state(const char *path, int64_t *changed_ns) {
   struct stat st;
   if (stat(path, &st) != 0) return 0;
+  *changed_ns = NEAP_MAX(*changed_ns, (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec);
   uint64_t parts[] = {(uint64_t)st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
                       (uint64_t)st.st_mtim.tv_nsec},
            mixed = 1;
@@ -62,8 +65,8 @@ static uint64_t file_state(const char *path) {
 }
 
 /* 0: the module is not there. The order of the files does not matter. */
-static uint64_t state_of(const watched *w) {
-  uint64_t state = file_state(w->path);
+static uint64_t state_of(const watched *w, int64_t *changed_ns) {
+  uint64_t state = file_state(w->path, changed_ns);
   if (!w->whole_dir || !state) return state;
   char dir[sizeof w->path], file[sizeof w->path + 256];
   snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(w->path, '/') - w->path), w->path);
@@ -71,7 +74,7 @@ static uint64_t state_of(const watched *w) {
   for (struct dirent *entry; stream && (entry = readdir(stream)) != NULL;) {
     if (!is_lua(entry->d_name) || entry->d_name[0] == '.') continue;
     snprintf(file, sizeof file, "%s/%s", dir, entry->d_name);
-    state += file_state(file);
+    state += file_state(file, changed_ns);
   }
   if (stream) closedir(stream);
   return state ? state : 1;
@@ -115,7 +118,8 @@ static void reloaded(neap__job *job) {
 }
 
 static void check(watched *w) {
-  uint64_t state = state_of(w);
+  int64_t changed_ns = 0;
+  uint64_t state = state_of(w, &changed_ns);
   if (w->reloading || !state || state == w->state) return; /* replaced in two steps: wait for the second */
   w->state = state;
   w->reloading = true;
@@ -152,7 +156,9 @@ static void begin_watching(neap__watch *watch, const neap__tier_entry *e, const 
   w->whole_dir = strcmp(base, "/init.lua") == 0;
   w->job.run = reloaded;
   w->seen = true;
-  w->state = state_of(w);
+  int64_t changed_ns = 0;
+  w->state = state_of(w, &changed_ns);
+  if (changed_ns + CLOCK_NS >= neap__tier_config_of(e->tier)->loaded_ns) w->state = 0; /* saved since: reload */
   w->event.data = w->settle.data = w;
   w->handles = 2;
   uv_fs_event_init(neap__loop_uv(watch->loop), &w->event);

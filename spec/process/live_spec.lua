@@ -309,6 +309,14 @@ describe('a running server', function()
     assert.truthy(log_has "adapter 'later': watching ")
     write_module(5)
     assert.truthy(runs_code(5))
+    -- Also what is saved before the watcher has noticed that there is something to watch.
+    for i = 6, 8 do
+      local before = i == 6 and 'later' or 'later' .. i - 1
+      assert.truthy(server.eventually(60, function() return http('DELETE', '/adapters/' .. before) == 200 end))
+      ask('POST', '/adapters', lua_adapter(',"name":"later' .. i .. '"'))
+      write_module(i)
+      assert.truthy(runs_code(i))
+    end
     traffic_was_served()
   end)
 end)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "l2/limits.h"
 #include "l2/native.h"
@@ -147,6 +148,9 @@ static int load_module(const char *plugin_dirs, const char *module_path, const c
   const neap__loader *loader = neap__registry_loader(path, err);
   if (!loader) return NEAP_ENOTSUP;
   if (!(out->path = strdup(path))) return no_memory(err);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  out->loaded_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
   return loader->load(path, class_name, config_class_name, &out->adapter, err);
 }
 

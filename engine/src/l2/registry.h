@@ -61,6 +61,7 @@ typedef struct neap__tier_config {
   char *type;        /* as configured: "fs", "plugin", ... */
   char *label;       /* the name that the configuration gives this tier, NULL: none */
   char *path;        /* the file of its module, NULL: built in */
+  int64_t loaded_ns; /* of that file, by the time of day: just before it was read */
   char *name;        /* the adapter's own name, e.g. "InMemoryL2Adapter" */
   char *params_json; /* checked against the adapter's schema, defaults filled in */
   char *shown_json;  /* the whole configuration as given, secrets masked, for /config */
