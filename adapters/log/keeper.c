@@ -229,7 +229,7 @@ static bool make_room(neap__ls *ls) {
 }
 
 /* 0 and a segment, or a NEAP_ code. No lock held. */
-static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, neap__ls_segment **out) {
+static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, bool may_evict, neap__ls_segment **out) {
   for (;;) {
     int error = ENOSPC, code = NEAP_ENOSPC;
     pthread_mutex_lock(&ls->lock);
@@ -240,20 +240,22 @@ static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, neap__ls_
     if (fits && guard_allows(ls, bytes, min_free))
       code = neap__ls_segment_make(ls, number, bytes, durable, out, &error);
     if (code == 0) return 0;
-    if (code == NEAP_ENOSPC && make_room(ls)) continue;
+    if (code == NEAP_ENOSPC && may_evict && make_room(ls)) continue;
     return neap__ls_failed(ls, "cannot make a segment in", ls->base_path, error);
   }
 }
 
-/* Makes the next segment and lets what waits go on, or fail. Called and left with the lock held. */
-static void make_next(neap__ls *ls) {
+/* Makes the next segment and lets what waits go on, or fail. Called and left with the lock held. False: it could not.
+ */
+static bool make_next(neap__ls *ls, bool may_evict) {
   neap__ls_segment *segment = NULL;
   uint64_t head = ls->queue ? neap__ls_record_bytes(ls->queue->bytes) : 0;
   uint64_t bytes = head + NEAP__LS_BLOCK + NEAP__LS_TOMB_RESERVE;
   if (bytes < ls->segment_bytes) bytes = ls->segment_bytes;
   pthread_mutex_unlock(&ls->lock);
-  int code = make_segment(ls, bytes, ls->number_next, &segment);
+  int code = make_segment(ls, bytes, ls->number_next, may_evict, &segment);
   pthread_mutex_lock(&ls->lock);
+  if (code && !may_evict) return false; /* who waits for a segment asks by himself */
   ls->number_next += code == 0;
   ls->need_segment = false; /* not earlier: who asks meanwhile would be given a second one */
   if (code == 0 && !neap__ls_segment_add(ls, segment)) {
@@ -270,6 +272,7 @@ static void make_next(neap__ls *ls) {
   else
     neap__ls_pump(ls);
   pthread_mutex_lock(&ls->lock);
+  return code == 0;
 }
 
 /* --- what is to be done ---------------------------------------------------------------------------------------- */
@@ -325,7 +328,7 @@ static bool sync_dirty(neap__ls *ls) {
 /* One thing; false if there is nothing to do. Called and left with the lock held. */
 static bool step(neap__ls *ls) {
   neap__ls_segment *s;
-  if (ls->need_segment) return make_next(ls), true;
+  if (ls->need_segment) return make_next(ls, true), true;
   bool tight = ls->max_bytes && ls->disk_bytes + ls->segment_bytes > ls->max_bytes;
   if (tight && (s = oldest(ls)) != NULL) {
     pthread_mutex_unlock(&ls->lock);
@@ -334,7 +337,10 @@ static bool step(neap__ls *ls) {
     pthread_mutex_unlock(&ls->lock);
     neap__ls_segment_seal(ls, s);
   } else if ((s = find_sparse(ls)) != NULL) {
-    if (s->live_count && !ls->spare && !tight) return make_next(ls), true; /* room to move into */
+    if (s->live_count && !ls->spare && !tight) { /* room to move into; nothing is evicted for it */
+      s->left_alone = !make_next(ls, false);
+      return true;
+    }
     pthread_mutex_unlock(&ls->lock);
     compact(ls, s);
   } else {

@@ -86,5 +86,6 @@ int neap__dirs_add_plugins(neap__dirs *dirs, const char *folders, neap_error *er
   memcpy(shipped, dirs->plugins, sizeof(shipped));
   int n = snprintf(dirs->plugins, sizeof(dirs->plugins), "%s%s%s", folders, *shipped ? ":" : "", shipped);
   if (n > 0 && (size_t)n < sizeof(dirs->plugins)) return 0;
-  return neap__fail(err, NEAP_ELIMIT, "--plugin-path is longer than %zu bytes", sizeof(dirs->plugins) - strlen(shipped));
+  return neap__fail(err, NEAP_ELIMIT, "--plugin-path is longer than %zu bytes",
+                    sizeof(dirs->plugins) - strlen(shipped));
 }

@@ -76,7 +76,7 @@ describe('a running server', function()
 
   -- A status that is asked while the script runs is the last one known.
   local function runs_code(version)
-    return server.eventually(10, function()
+    return server.eventually(30, function()
       return tonumber(select(2, http('GET', '/status')):match '"code":(%d+)') == version
     end)
   end
@@ -178,6 +178,9 @@ describe('a running server', function()
     start()
     traffic()
     traffic_was_served()
+    assert.truthy(server.eventually(20, function()
+      return select(2, http('GET', '/status')):find('"pending_keys_count":0', 1, true)
+    end))
     local stored = tonumber(ask('GET', '/adapters/files'):match '"stored_objects":(%d+)')
     local used = tonumber(ask('GET', '/adapters/files'):match '"used_bytes":(%d+)')
     assert.truthy(stored > 0 and used > 0)
@@ -222,8 +225,10 @@ describe('a running server', function()
     ask('POST', '/adapters', lua_adapter())
     traffic()
     ask('POST', '/adapters', steady_adapter())
+    assert.truthy(server.eventually(20, function()
+      return tonumber(ask('GET', '/adapters/files'):match '"loaded_objects":(%d+)') > 0
+    end))
     traffic_was_served()
-    assert.truthy(tonumber(ask('GET', '/adapters/files'):match '"loaded_objects":(%d+)') > 0)
   end)
 
   local function ctl(...)

@@ -31,7 +31,7 @@ local running = server.start {
   directory = directory, l2 = { ('{"type":"files","dir":"%s/store"}'):format(directory) },
   flags = { '--plugin-path', directory .. '/plugins', '--log-level', 'warning' },
 }
-local work = workload.new(running, { hidden = 256 })
+local work = workload.new(running, { hidden = 16 }) -- small, so that L2 keeps up
 
 -- Reloads until it is killed, in a process of its own; each result is a line.
 local function reloader(log)

@@ -225,7 +225,8 @@ static void give_back(int file, int target) {
 static void a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on(void **state) {
   rig *r = *state;
   int target;
-  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  /* More than a third of a segment: it is not moved, which would read from the device. */
+  for (uint64_t n = 10; n < 16; n++) assert_int_equal(rig_store(r, n, RIG_BYTES, NULL), 0);
   int file = exchange(r, "/dev/full", &target);
   uint64_t stored = 9;
   assert_int_equal(rig_store(r, 2, RIG_BYTES, &stored), NEAP_ENOSPC);
@@ -236,7 +237,7 @@ static void a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on
   give_back(file, target);
   assert_int_equal(rig_store(r, 3, RIG_BYTES, NULL), 0); /* in another segment */
   for (int round = 0; round < 2; round++) {
-    assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+    for (uint64_t n = 10; n < 16; n++) assert_int_equal(rig_load(r, n, RIG_BYTES), 0);
     assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
     assert_int_equal(rig_load(r, 3, RIG_BYTES), 0);
     rig_reopen(r, "");
@@ -248,14 +249,14 @@ static void a_sync_that_fails_is_a_store_that_failed(void **state) {
   rig *r = *state;
   int target;
   rig_reopen(r, ",\"durability\":\"fsync\"");
-  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  for (uint64_t n = 10; n < 16; n++) assert_int_equal(rig_store(r, n, RIG_BYTES, NULL), 0);
   int file = exchange(r, "/dev/null", &target); /* takes every write and cannot be synced */
   assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), NEAP_EIO);
   assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
   give_back(file, target);
   assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), 0);
   rig_reopen(r, "");
-  assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+  for (uint64_t n = 10; n < 16; n++) assert_int_equal(rig_load(r, n, RIG_BYTES), 0);
   assert_int_equal(rig_load(r, 2, RIG_BYTES), 0);
 }
 
