@@ -6,14 +6,14 @@
 -- store, while the server lives on. What the store listed before the kill it has afterwards, if it keeps anything;
 -- chunks that had all been listed are served; what is served is right to the byte; a request is at worst a miss.
 --
--- NEAP_KILLS is the number of kills (20) of all tests here together, NEAP_SEED repeats a run.
+-- NEAP_PROCESS_KILLS is the number of kills (20) of all tests here together, NEAP_SEED repeats a run.
 
 local get = require 'spec.support.http_get'
 local redis = require 'spec.support.redis'
 local server = require 'spec.support.server'
 local workload = require 'spec.support.workload'
 
-local KILLS = tonumber(os.getenv 'NEAP_KILLS' or 20)
+local KILLS = tonumber(os.getenv 'NEAP_PROCESS_KILLS' or 20)
 local SEED = tonumber(os.getenv 'NEAP_SEED' or os.time() % 100000)
 local CHUNKS_MAX, CHUNK = 4, workload.CHUNK
 local ANSWER_S, KILL_WITHIN_MS, HIDDEN = 30, 40, 64
