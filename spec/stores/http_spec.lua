@@ -2,7 +2,6 @@
 --
 -- The http store and a real nginx. What servers can do wrong: spec/script/http_spec.lua.
 
-local check = require 'spec.support.check'
 local driver = require 'spec.support.adapter_driver'
 local odd = require 'spec.support.odd_server'
 local nginx = require 'spec.support.nginx'
@@ -220,13 +219,6 @@ describe('the http store', function()
         assert.not_equals('NEAP_OK', (adapter:load(driver.key(1), 1000)))
       end)
     end
-  end)
-
-  it('passes the conformance kit', function()
-    local status, checks = check.check { 'http', '--plugin-path', PLUGINS, '--params',
-      ('{"base_url": "http://nginx/kv/", "unix_socket": "%s", "listing": "nginx"}'):format(server.socket) }
-    assert.equals('', check.failures(checks))
-    assert.equals(0, status)
   end)
 
   it('is refused with a base_url that is none', function()
