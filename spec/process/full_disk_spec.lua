@@ -75,7 +75,8 @@ describe('a full disk', function()
     return lines
   end
 
-  local function tier() return assert(get.get_json(running, '/status')).storage_manager.l2_adapters[1] end
+  local function manager() return assert(get.get_json(running, '/status')).storage_manager end
+  local function tier() return manager().l2_adapters[1] end
 
   local function metric(name)
     local _, text = get.get(running, '/metrics')
@@ -83,7 +84,10 @@ describe('a full disk', function()
   end
 
   local function quiet()
-    assert(server.eventually(ANSWER_S, function() return tier().neap.queued == 0 end), 'the queue does not drain')
+    assert(server.eventually(ANSWER_S, function()
+      local storer = manager().store_controllers._default
+      return storer.pending_keys_count == 0 and storer.in_flight_task_count == 0
+    end), 'the stores do not end')
   end
 
   -- Stores whole prompts and reads some again, wherever they are by now. Every chunk is taken, whatever the disk says.

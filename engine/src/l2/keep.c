@@ -67,11 +67,22 @@ static void removed(neap__task *task, uint32_t *now_gone, uint32_t *gone) {
 static void balance(neap__tier *tier);
 static void evict(neap__tier *tier, uint64_t bytes);
 
+/* What stores that the adapter has will take of the room that is made now. */
+static uint64_t stores_under_way(neap__tier *tier) {
+  uint64_t bytes = 0;
+  pthread_mutex_lock(&tier->lock);
+  for (uint32_t i = 0; i < tier->flying_count; i++)
+    if (tier->flying[i]->op.kind == NEAP_OP_STORE) bytes += tier->flying[i]->bytes;
+  pthread_mutex_unlock(&tier->lock);
+  return bytes;
+}
+
 /* Room also for those who came short of it meanwhile. True: victims for them are on their way, all wait on. */
 static bool widen(neap__tier *tier) {
   uint64_t bytes = tier->guard.short_bytes;
   tier->guard.short_bytes = 0;
-  if (bytes && !tier->remove_failed && tier->guard.widened < WIDENED_MAX) evict(tier, 2 * bytes);
+  if (bytes && !tier->remove_failed && tier->guard.widened < WIDENED_MAX)
+    evict(tier, 2 * bytes + stores_under_way(tier));
   tier->guard.widened = tier->removing ? tier->guard.widened + 1 : 0;
   return tier->removing;
 }
@@ -283,7 +294,7 @@ void neap__keep_after(neap__flight *flight) {
   if (tier->removing)
     tier->guard.short_bytes += short_by;
   else if (short_by)
-    evict(tier, 2 * short_by);
+    evict(tier, 2 * short_by + stores_under_way(tier));
   balance(tier);
   if (!tier->removing) neap__trip_room(tier, false);
 }

@@ -197,6 +197,8 @@ static void launch(neap__leg *leg) {
     if (flight->objects[i].data) flight->bytes += flight->objects[i].bytes;
   }
   flight->of_trip = true;
+  flight->roomed = leg->roomed;
+  t->tier->guard.retrying += leg->roomed;
   child->op.sink = leg_sink;
   child->ctx = leg;
   child->done = leg_done;
@@ -305,8 +307,10 @@ static void sort_out(const neap__task *child) {
 }
 
 static void leg_done(neap__task *child) {
-  trip *t = ((neap__leg *)child->ctx)->of;
+  neap__leg *leg = child->ctx;
+  trip *t = leg->of;
   t->flying--;
+  t->tier->guard.retrying -= leg->roomed;
   if (child->op.kind == NEAP_OP_LIST) {
     t->task->op.list_result = child->op.list_result;
     t->unfinal = 0;
