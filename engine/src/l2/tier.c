@@ -345,7 +345,7 @@ static void start(neap__tier *tier, neap__flight *flight) {
 }
 
 /* What may be handed over next. Somebody waits for a read, so writes leave it a quarter of the places; a store waits
- * for room when victims are on their way. */
+ * for room when victims are on their way, and does not take the room of those that wait for it already. */
 static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
   uint32_t places = tier->guard.limits.concurrency;
   *no_room = false;
@@ -358,6 +358,7 @@ static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
     if (tier->removing) return NULL;
     *no_room = true;
   }
+  if (tier->writes.first->op.kind == NEAP_OP_STORE && tier->removing && tier->guard.short_of_room) return NULL;
   return tier->writes.first;
 }
 

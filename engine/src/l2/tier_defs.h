@@ -70,6 +70,8 @@ typedef struct neap__tier_guard {
   neap__limits limits;
   /* trip.c */
   neap__leg *pausing, *short_of_room; /* until their time; until an eviction has ended */
+  uint64_t short_bytes;               /* of stores that came short of room while victims were on their way out */
+  uint32_t widened;                   /* times that the eviction under way went on for them */
   struct neap__cargo **stores;        /* stores under way, by key */
   uint32_t trips;                     /* not yet answered */
   uint64_t unsent_bytes;

@@ -203,7 +203,7 @@ static void launch(neap__leg *leg) {
   child->release = leg_release;
   t->flying++;
   t->pins++;
-  neap__tier_enqueue(t->tier, child, t->deadline_ns, false);
+  neap__tier_enqueue(t->tier, child, t->deadline_ns, leg->roomed);
 }
 
 /* Sends of what was never sent as much as may be under way. */
