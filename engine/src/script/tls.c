@@ -134,7 +134,7 @@ int neap__tls_handshake(neap__conn *c, int *event) {
   }
 }
 
-ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want) {
+ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want, bool more) {
   neap__tls *tls = c->tls;
   if (c->fd < 0) return UV_ECONNABORTED;
   for (;;) {
@@ -152,6 +152,7 @@ ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want) {
       return UV_EOF;
     }
     if (wants != SSL_ERROR_WANT_READ) return protocol_failure(c);
+    if (!more) return UV_EAGAIN;
     int rc = receive_records(c);
     if (rc == UV_EOF) {
       snprintf(c->why, sizeof(c->why), "TLS: the stream was cut off: the connection ended without a close_notify");
