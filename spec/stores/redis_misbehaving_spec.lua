@@ -101,6 +101,21 @@ describe('redis that misbehaves', function()
     assert.same({ 'NEAP_OK', 'hello' }, { adapter:load(key(1), 5) })
   end)
 
+  it('by listing far more at once than it was asked for is listed', function()
+    against(function(words)
+      if words[1] ~= 'SCAN' then
+        return words[1] == 'STRLEN' and ':3\r\n' or ':1\r\n'
+      end
+      local names = {}
+      for n = 1, 5000 do
+        names[n] = ('$%d\r\n%s\r\n'):format(#key(n), key(n))
+      end
+      return ('*2\r\n$1\r\n0\r\n*%d\r\n%s'):format(#names, table.concat(names))
+    end)
+    local entries, result = adapter:list()
+    assert.same({ 'NEAP_OK', 5000 }, { result, #entries })
+  end)
+
   it('by being slow is left alone at the deadline, and its late answer reaches nobody', function()
     against(function(words, connection)
       if connection.number == 1 then
