@@ -121,6 +121,35 @@ describe('a TLS connection', function()
     assert.equals('NEAP_OK', result)
   end)
 
+  it('is not idle when there is something that nobody asked for, or the end', function()
+    local json = run(SERVER, "{ ca = at 'ca.pem' }", [[
+      local got, step = {}, 0
+      local function reach(n) while step < n do neap.sleep(0.001) end end
+      local function busy(conn) -- in time
+        local give_up = neap.now() + 10
+        while conn:idle() and neap.now() < give_up do neap.sleep(0.001) end
+        return not conn:idle()
+      end
+      pair(listen, connect, function(conn)
+        assert(conn:write 'a')
+        reach(1)
+        assert(conn:write 'bc')
+        assert(conn:write 'unasked')
+        reach(2)
+      end, function(conn)
+        got[1] = { conn:read_exactly(1), conn:idle() }
+        step = 1
+        neap.sleep(0.01) -- both records come with one system call
+        got[2] = { conn:read_exactly(2), busy(conn) }
+        got[3] = conn:read_exactly(7)
+        got[4] = conn:idle()
+        step = 2
+        got[5] = busy(conn)
+      end)
+      report = got]])
+    assert.equals('[["a",true],["bc",true],"unasked",true,true]', json)
+  end)
+
   it('refuses a certificate that it has no reason to trust', function()
     local json = run(SERVER, 'true', FAIL)
     assert.matches('["EPROTO","connect 127.0.0.1:', json, 1, true)

@@ -474,15 +474,15 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
-/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. TLS
- * sends records of its own, so there only the end of the stream counts. */
+/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. */
 static int l_idle(lua_State *L) {
   neap__conn *c = check_conn(L);
   char byte;
   bool idle = c->fd >= 0 && !c->eof && c->in_at == c->in_end && !c->r.active && !c->w.active;
-  if (idle) {
-    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    idle = n < 0 ? errno == EAGAIN || errno == EINTR : n > 0 && c->tls;
+  if (idle && c->tls) {
+    idle = neap__tls_idle(c);
+  } else if (idle) {
+    idle = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
   }
   lua_pushboolean(L, idle);
   return 1;

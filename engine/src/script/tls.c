@@ -16,6 +16,8 @@
 /* Records received with one system call; plain bytes that are sealed before they are sent. */
 #define RECEIVE_BYTES 65536u
 #define SEAL_BYTES 65536u
+/* System calls for one look at what came unasked; session tickets take one. */
+#define IDLE_LOOKS 16
 
 struct neap__tls {
   SSL *ssl;
@@ -160,6 +162,19 @@ ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want, bool mo
     }
     if (rc != 0) return rc;
   }
+}
+
+bool neap__tls_idle(neap__conn *c) {
+  unsigned char byte;
+  size_t n;
+  for (int i = 0; i < IDLE_LOOKS; i++) {
+    ERR_clear_error();
+    int ok = SSL_peek_ex(c->tls->ssl, &byte, 1, &n);
+    if (ok || SSL_get_error(c->tls->ssl, 0) != SSL_ERROR_WANT_READ) return false;
+    int rc = receive_records(c);
+    if (rc != 0) return rc == UV_EAGAIN && !SSL_has_pending(c->tls->ssl);
+  }
+  return false;
 }
 
 ssize_t neap__tls_send(neap__conn *c, const struct iovec *parts, uint32_t count) {
