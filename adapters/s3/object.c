@@ -147,7 +147,7 @@ static uint64_t part_length(const item *it, uint32_t i) {
 
 static bool split(item *it) {
   uint64_t part = it->job->s3->settings.part_bytes;
-  uint32_t count = (uint32_t)((it->object->bytes + part - 1) / part);
+  uint32_t count = it->object->bytes ? (uint32_t)((it->object->bytes + part - 1) / part) : 1;
   it->parts = calloc(count, sizeof *it->parts);
   it->part_count = it->parts ? count : 0;
   return it->parts != NULL;
@@ -197,11 +197,12 @@ static void on_part_loaded(neap__s3_request *r) {
 }
 
 static bool prepare_load(item *it, uint32_t i) {
+  static char none; /* an object of no bytes may have no buffer */
   neap__s3_request *r = &it->parts[i];
   uint64_t from = part_offset(it, i), bytes = part_length(it, i);
   char range[96];
   if (!make(it, r, "GET", "", on_part_loaded)) return false;
-  r->into = (char *)it->object->data + from;
+  r->into = bytes ? (char *)it->object->data + from : &none;
   r->into_bytes = bytes;
   if (it->part_count == 1) return true;
   snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)from,

@@ -246,6 +246,28 @@ static void parts_of_different_objects_are_not_put_together(void **state) {
   free(data);
 }
 
+static void not_found(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "404 Not Found", "", "<Error><Code>NoSuchKey</Code></Error>");
+}
+
+static void nothing(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "200 OK", "", "");
+}
+
+static void an_object_of_no_bytes_is_asked_for_like_any_other(void **state) {
+  fixture *f = *state;
+  char byte = '#';
+  f->script = not_found;
+  assert_int_equal(load(f, &byte, 0), NEAP_ENOENT);
+  f->script = ok_body;
+  assert_int_equal(load(f, &byte, 0), NEAP_ECORRUPT);
+  assert_int_equal(byte, '#');
+  f->script = nothing;
+  assert_int_equal(load(f, NULL, 0), 0);
+}
+
 /* --- stores --------------------------------------------------------------------------------------------------- */
 
 static void no_conditional_writes(fixture *f, test_exchange *x) {
@@ -332,6 +354,7 @@ int main(void) {
       T(an_object_of_another_length_is_corrupt_and_nothing_is_written_behind_the_buffer),
       T(bytes_that_do_not_match_their_checksum_are_corrupt),
       T(parts_of_different_objects_are_not_put_together),
+      T(an_object_of_no_bytes_is_asked_for_like_any_other),
       T(a_service_without_conditional_writes_is_asked_first),
       T(an_upload_that_fails_at_its_end_is_taken_back),
       T(wrong_parameters_are_told_at_open),
