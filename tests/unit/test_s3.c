@@ -315,6 +315,31 @@ static void an_upload_that_fails_at_its_end_is_taken_back(void **state) {
   free(data);
 }
 
+static void conflict_once(fixture *f, test_exchange *x) {
+  (void)f;
+  if (x->number == 0)
+    test_http_reply(x, "409 Conflict", "", "<Error><Code>ConditionalRequestConflict</Code></Error>");
+  else
+    test_http_reply(x, "200 OK", "", "");
+}
+
+static void conflict(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "409 Conflict", "", "<Error><Code>ExistingObjectIsDirectory</Code></Error>");
+}
+
+static void a_conflict_does_not_say_that_the_object_is_there(void **state) {
+  fixture *f = *state;
+  uint64_t stored;
+  f->script = conflict_once;
+  assert_int_equal(store(f, f->payload, BYTES, &stored), 0);
+  assert_int_equal(stored, BYTES);
+  assert_string_equal(f->seen, "PUT PUT ");
+  f->script = conflict;
+  assert_int_equal(store(f, f->payload, BYTES, &stored), NEAP_EIO);
+  assert_true(test_host_logged(f->host, "status 409, ExistingObjectIsDirectory"));
+}
+
 /* --- parameters ----------------------------------------------------------------------------------------------- */
 
 static void refuses(fixture *f, const char *endpoint, const char *more, int code, const char *expected) {
@@ -357,6 +382,7 @@ int main(void) {
       T(an_object_of_no_bytes_is_asked_for_like_any_other),
       T(a_service_without_conditional_writes_is_asked_first),
       T(an_upload_that_fails_at_its_end_is_taken_back),
+      T(a_conflict_does_not_say_that_the_object_is_there),
       T(wrong_parameters_are_told_at_open),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
