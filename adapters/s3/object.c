@@ -17,6 +17,7 @@
 #include "s3.h"
 
 #define CLEANUP_NS UINT64_C(10000000000)
+#define NAME_BYTES_MAX 1024u /* of S3; longer names have nothing under them */
 
 typedef struct item {
   neap__s3_job *job;
@@ -395,11 +396,12 @@ static void store(item *it) {
 }
 
 static void start_item(item *it) {
-  char name[NEAP_KEY_TEXT_MAX], full[NEAP_KEY_TEXT_MAX + 600];
+  char name[NEAP_KEY_TEXT_MAX], full[NAME_BYTES_MAX + 2];
   neap__s3 *s3 = it->job->s3;
   it->object->stored_bytes = 0;
   int n = s3->host->key_format(&it->object->key, NEAP_KEY_NATIVE, name, sizeof name);
-  if (n > 0) snprintf(full, sizeof full, "/%s%s", s3->settings.prefix, name);
+  if (n > 0 && (size_t)snprintf(full, sizeof full, "/%s%s", s3->settings.prefix, name) >= sizeof full)
+    n = it->job->op->kind == NEAP_OP_STORE ? NEAP_EINVAL : NEAP_ENOENT;
   it->path = n > 0 ? neap__s3_escape(full, "/") : NULL;
   if (!it->path) {
     item_end(it, n < 0 ? n : NEAP_ENOMEM);

@@ -249,6 +249,7 @@ static void on_error_element(void *ctx, const char *name, const char *text) {
 
 static int code_of(const neap__s3_request *r) {
   if (r->status < 300) return 0;
+  if (strcmp(r->error_code, "KeyTooLongError") == 0) return strcmp(r->method, "GET") == 0 ? NEAP_ENOENT : NEAP_EINVAL;
   switch (r->status) {
     case 401:
     case 403: return NEAP_EPERM;
