@@ -43,9 +43,16 @@ describe('a script', function()
     return adapter:submit('store', { { key = driver.key(1), data = 'x' } }, deadline_ms):wait():result()
   end
 
+  -- In time: the status of a busy machine may be an older one.
+  local function tells(text)
+    driver.eventually(function()
+      return adapter:status():find(text, 1, true)
+    end)
+  end
+
   local function goes_on()
     assert.equals('NEAP_OK', (adapter:lookup(driver.key(1))))
-    assert.matches('"is_healthy":true', adapter:status(), 1, true)
+    tells '"is_healthy":true'
   end
 
   describe('that allocates without end', function()
@@ -82,7 +89,7 @@ describe('a script', function()
       for _ = 1, 3 do
         assert.equals('NEAP_ENOMEM', store())
       end
-      assert.matches('"is_healthy":false', adapter:status(), 1, true)
+      tells '"is_healthy":false'
       assert.not_equals('NEAP_EIO', (adapter:lookup(driver.key(1))))
     end)
 
@@ -145,8 +152,8 @@ describe('a script', function()
         local ok, message = pcall(function() while true do end end)
         report = { ok, message }
         error(message, 0)]])
-      assert.equals('NEAP_ETIMEDOUT', store(30))
-      assert.matches('deadline exceeded', adapter:status())
+      assert.equals('NEAP_ETIMEDOUT', store(300))
+      tells 'deadline exceeded'
       goes_on()
     end)
 
@@ -180,11 +187,11 @@ describe('a script', function()
       local status = 'report = { (jit.status()) } return true'
       open('guarded = true', 'assert(not jit.on and not debug.sethook) ' .. status)
       assert.equals('NEAP_OK', store())
-      assert.matches('"report":[false]', adapter:status(), 1, true)
+      tells '"report":[false]'
       adapter:close()
       open('guarded = false', status)
       assert.equals('NEAP_OK', store())
-      assert.matches('"report":[true]', adapter:status(), 1, true)
+      tells '"report":[true]'
     end)
   end)
 

@@ -221,6 +221,38 @@ static void an_adapter_that_never_answers_is_left_open_and_its_buffers_pinned(vo
   assert_int_equal(never_released->releases, 0);
 }
 
+static void end_cancelled(void *self, neap_op *op) {
+  (void)self;
+  probe_finish(op);
+}
+
+static void (*own_release)(neap__task *task);
+
+/* So long that a close that does not wait for the end of an operation would be over. */
+static void release_slowly(neap__task *task) {
+  usleep(20000);
+  own_release(task);
+}
+
+static void what_an_adapter_gives_back_when_it_is_cancelled_by_close_lets_it_be_closed(void **state) {
+  probe_engine *e = *state;
+  probe_table.cancel = end_cancelled;
+  for (uint32_t i = 0; i < 5; i++) {
+    probe_open_tier(e);
+    probe_answers(NEAP_OP_STORE, LATER);
+    probe_request *r = probe_post(e, NEAP_OP_STORE, 1, 1, 0);
+    probe_wait_held(i + 1);
+    own_release = r->task->release;
+    r->task->release = release_slowly;
+    assert_true(neap__tier_close(e->tier, 0));
+    e->tier = NULL;
+    assert_int_equal(probe_script.closed, i + 1);
+    assert_int_equal(r->results[0], NEAP_ECANCELED);
+    assert_int_equal(r->releases, 1);
+    probe_request_free(r);
+  }
+}
+
 static void close_does_not_wait_for_a_listing_to_be_complete(void **state) {
   probe_engine *e = *state;
   probe_table.list = probe_call;
@@ -234,6 +266,38 @@ static void close_does_not_wait_for_a_listing_to_be_complete(void **state) {
   pthread_join(thread, NULL);
   e->tier = NULL;
   assert_int_equal(probe_script.closed, 1);
+}
+
+static void wait_for(void *sem) { probe_wait(sem); }
+static void hurry(void *tier) { neap__tier_hurry(tier, false); }
+
+static void a_listing_that_is_given_up_while_it_is_taken_in_is_not_reported(void **state) {
+  probe_engine *e = *state;
+  sem_t go;
+  char text[4096];
+  sem_init(&go, 0, 0);
+  assert_int_equal(neap__pool_submit(e->pool, wait_for, &go), 0); /* its one thread */
+  probe_table.list = probe_call;
+  probe_script.data[1] = calloc(1, PROBE_BYTES);
+  probe_script.used_s[1] = 1000;
+  FILE *log = tmpfile();
+  fflush(stderr);
+  int old = dup(STDERR_FILENO);
+  dup2(fileno(log), STDERR_FILENO);
+  probe_open_tier(e);
+  for (int i = 0; i < 8; i++) neap__loop_call(e->loop, probe_nothing, NULL);
+  neap__loop_call(e->loop, hurry, e->tier);
+  fflush(stderr);
+  dup2(old, STDERR_FILENO);
+  close(old);
+  rewind(log);
+  text[fread(text, 1, sizeof(text) - 1, log)] = 0;
+  fclose(log);
+  sem_post(&go);
+  probe_drain(e);
+  sem_destroy(&go);
+  assert_string_equal(text, "");
+  assert_int_equal(probe_stats(e).used_bytes, PROBE_BYTES);
 }
 
 /* --- verification --------------------------------------------------------------------------------------------- */
@@ -345,7 +409,9 @@ int main(void) {
       OPEN(the_queue_is_bounded_in_operations),
       OPEN(the_queue_is_bounded_in_bytes_and_close_answers_what_waits),
       OPEN(an_adapter_that_never_answers_is_left_open_and_its_buffers_pinned),
+      RAW(what_an_adapter_gives_back_when_it_is_cancelled_by_close_lets_it_be_closed),
       RAW(close_does_not_wait_for_a_listing_to_be_complete),
+      RAW(a_listing_that_is_given_up_while_it_is_taken_in_is_not_reported),
       OPEN(a_load_with_wrong_bytes_is_corrupt_and_the_object_removed),
       RAW(without_remove_a_corrupt_object_stays_refused),
       OPEN(an_object_of_another_size_is_no_hit),

@@ -380,6 +380,66 @@ static void a_reload_keeps_what_the_tier_knows_and_forgets_that_it_was_failing(v
   assert_int_equal(flow_hits(rig, 5, 1), 0);
 }
 
+/* Ten seconds of patience pass here. */
+static void an_instance_that_failed_its_check_is_closed_when_it_has_answered(void **state) {
+  flow_rig *rig = *state;
+  neap_error err = {""};
+  uint32_t left = 0;
+  if (!getenv("NEAP_SLOW")) skip();
+  flow_open(rig, 1);
+  flow_hold(0, NEAP_OP_LOOKUP, true);
+  assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), NEAP_ETIMEDOUT);
+  assert_int_equal(flow_stores[0].closed, 0);
+  assert_int_equal(detach(rig, "scripted0", 1, &err), NEAP_ETIMEDOUT);
+  assert_non_null(strstr(err.text, "has not given back 1 operations"));
+  assert_int_equal(flow_stores[0].closed, 0);
+  flow_finish_all(0);
+  assert_int_equal(detach(rig, "scripted0", 30000, &err), 0);
+  assert_int_equal(flow_stores[0].closed, 2);
+}
+
+static void what_hangs_in_an_old_instance_takes_no_place_of_the_new_one(void **state) {
+  flow_rig *rig = *state;
+  static const char *const one_place[1] = {
+      "{\"type\":\"scripted0\",\"concurrency\":1,\"breaker\":{\"failures\":1,\"cooldown\":0.001,"
+      "\"cooldown_max\":0.001,\"probe_deadline\":0.001}}"};
+  neap_error err = {""};
+  uint32_t left = 0;
+  rig->config.l2_adapters = one_place;
+  flow_open(rig, 1);
+  flow_put(0, 5, 0);
+  flow_hold(0, NEAP_OP_LOAD, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(0, 1);
+  flow_hold(0, NEAP_OP_LOAD, false);
+  assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), 0);
+  assert_int_equal(left, 1);
+  flow_put(0, 6, 0);
+  assert_int_equal(flow_hits(rig, 6, 1), 1);
+
+  flow_force(0, NEAP_OP_LOOKUP, 7, NEAP_EIO);
+  flow_hold(0, NEAP_OP_LOOKUP, true);
+  flow_fetch *late = flow_ask(rig, 7, 1);
+  flow_wait_held(0, 2);
+  flow_finish(0, 1);
+  flow_wait_held(0, 2 + 4); /* all the probes that it gets */
+  flow_hold(0, NEAP_OP_LOOKUP, false);
+  assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), 0);
+  assert_int_equal(left, 4);
+  assert_int_equal(flow_hits(rig, 7, 1), 0); /* opens the breaker of the new one, which has four of its own */
+  uint64_t until = neap__now_ns() + UINT64_C(30000000000);
+  uint32_t hits = 0;
+  while (!hits && neap__now_ns() < until) {
+    neap__l1_clear(rig->l1, false);
+    hits = flow_hits(rig, 6, 1);
+  }
+  assert_int_equal(hits, 1);
+  flow_finish_all(0);
+  assert_int_equal(flow_answer(f), 0); /* the breaker let it go */
+  flow_end(f);
+  flow_end(late);
+}
+
 /* --- all of it at once ---------------------------------------------------------------------------------------- */
 
 typedef struct changer {
@@ -445,6 +505,8 @@ int main(void) {
       TEST(an_old_instance_that_keeps_operations_is_closed_when_it_gave_them_back),
       TEST(a_new_instance_that_does_not_open_or_answer_rightly_changes_nothing),
       TEST(a_reload_keeps_what_the_tier_knows_and_forgets_that_it_was_failing),
+      TEST(an_instance_that_failed_its_check_is_closed_when_it_has_answered),
+      TEST(what_hangs_in_an_old_instance_takes_no_place_of_the_new_one),
       TEST(requests_do_not_notice_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

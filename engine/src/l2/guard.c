@@ -91,7 +91,7 @@ static void probed(neap__task *task) {
 }
 
 static void probe_back(neap__task *task) {
-  task->tier->guard.probes--;
+  task->tier->guard.probes -= task->ctx == task->tier->mount;
   neap__task_free(task);
 }
 
@@ -106,6 +106,7 @@ static void probe(neap__tier *tier) {
   *object = (neap_object){.key = {.model = "neap-probe", .salt = "", .rank = neap__rank(1, 0)}, .result = NEAP_EIO};
   memset(object->key.hash, 0xff, sizeof(object->key.hash));
   task->flight->probe = true;
+  task->ctx = tier->mount;
   task->done = probed;
   task->release = probe_back;
   tier->guard.probes++;
@@ -189,6 +190,7 @@ void neap__guard_reset(neap__tier *tier) {
   guard->negative = NULL;
   guard->tripped = guard->full_told = false;
   guard->probe_ns = 0;
+  guard->probes = 0;
   set_state(tier, NEAP_BREAKER_CLOSED);
   pthread_mutex_lock(&tier->lock);
   tier->stats.no_space_until_ns = 0;

@@ -363,7 +363,8 @@ static void recover_done(neap__task *task) {
   neap__tier *tier = task->tier;
   recovery *r = task->ctx;
   int rc = task->op.list_result;
-  if (tier->closing) return; /* the pool may still be at it */
+  tier->recovering = false;
+  if (tier->closing || task->flight->expired) return; /* given up: the pool may still be at it */
   pthread_mutex_lock(&tier->lock);
   uint64_t bytes = neap__catalogue_bytes(tier->catalogue);
   pthread_mutex_unlock(&tier->lock);
@@ -372,7 +373,6 @@ static void recover_done(neap__task *task) {
     NEAP_LOG_INFO("%s recovered %u existing objects (%llu bytes)", tier->name, r->adopted, (unsigned long long)bytes);
   if (r->skipped) NEAP_LOG_WARN("%s: %u existing objects are not counted: a bound was reached", tier->name, r->skipped);
   if (rc && rc != NEAP_ENOTSUP) NEAP_LOG_WARN("%s could not list what it holds: %s", tier->name, neap_strerror(rc));
-  tier->recovering = false;
 }
 
 static void recover_release(neap__task *task) {

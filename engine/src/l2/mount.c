@@ -20,7 +20,6 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define CHECK_MS 5000u
-#define OLDER_MAX 4u /* replaced instances that hold operations */
 
 /* --- users ---------------------------------------------------------------------------------------------------- */
 
@@ -142,6 +141,13 @@ bool neap__mount_answered(neap__tier *tier, const neap_op *op) {
   return true;
 }
 
+uint32_t neap__mount_unanswered(const neap__tier *tier) {
+  uint32_t count = 0;
+  for (const neap__mount *mount = tier->older; mount; mount = mount->older)
+    count += mount->check && !mount->check->ended;
+  return count;
+}
+
 static void send_check(void *arg) {
   const checking *c = arg;
   c->mount->adapter->lookup(c->mount->self, &c->mount->check->op);
@@ -193,6 +199,12 @@ static void swap_mounts(void *arg) {
   neap__tier *tier = s->tier;
   pthread_mutex_lock(&tier->lock);
   neap__mount *old = tier->mount;
+  for (uint32_t i = 0; i < tier->flying_count; i++) {
+    const neap__flight *flight = tier->flying[i];
+    if (flight->mount != old) continue; /* older ones are counted; one that is being prepared goes to the new one */
+    tier->stale++;
+    tier->stale_writes += neap__flight_writes(flight);
+  }
   tier->mount = s->mount;
   tier->table = s->mount->adapter;
   tier->checked = NULL;
@@ -207,9 +219,9 @@ int neap__tier_reload(neap__tier *tier, const neap__tier_config *config, uint64_
                       neap_error *err) {
   swap s = {.tier = tier, .limits = &config->limits};
   neap_error why = {""};
-  if (sweep(tier) >= OLDER_MAX)
+  if (sweep(tier) >= NEAP_TIER_OLDER_MAX)
     return neap__fail(err, NEAP_EBUSY, "%u earlier instances still have operations; try again when they gave them back",
-                      OLDER_MAX);
+                      NEAP_TIER_OLDER_MAX);
   int rc = neap__mount_open(tier, config->adapter, config->params_json, &s.mount, &why);
   if (rc) return neap__fail(err, rc, "%s; the running instance stays", why.text);
   rc = check(tier, s.mount, &why);

@@ -61,12 +61,12 @@ void neap__task_free(neap__task *task) {
 
 /* --- queues --------------------------------------------------------------------------------------------------- */
 
-static bool is_write(const neap__flight *flight) {
+bool neap__flight_writes(const neap__flight *flight) {
   return flight->op.kind == NEAP_OP_STORE || flight->op.kind == NEAP_OP_REMOVE;
 }
 
 static neap__flight_queue *queue_of(neap__tier *tier, const neap__flight *flight) {
-  return is_write(flight) ? &tier->writes : &tier->reads;
+  return neap__flight_writes(flight) ? &tier->writes : &tier->reads;
 }
 
 static void publish_queued(neap__tier *tier) {
@@ -233,6 +233,7 @@ static void digest_work(void *arg) {
 static void settle(neap__flight *flight) {
   neap__tier *tier = flight->tier;
   neap__task *task = flight->task;
+  bool stale = neap__mount_is_old(flight);
 
   pthread_mutex_lock(&tier->lock);
   uint32_t at = 0;
@@ -241,7 +242,9 @@ static void settle(neap__flight *flight) {
   neap__keep_settle(flight);
   if (flight->mount) neap__mount_drop(tier, flight->mount);
   pthread_mutex_unlock(&tier->lock);
-  tier->writes_in_flight -= is_write(flight);
+  tier->writes_in_flight -= neap__flight_writes(flight);
+  tier->stale -= stale;
+  tier->stale_writes -= stale && neap__flight_writes(flight);
   tier->claimed -= flight->claimed;
 
   if (!flight->expired) {
@@ -326,7 +329,7 @@ static void start(neap__tier *tier, neap__flight *flight) {
   limit(tier, flight);
   flight->phase = NEAP_PHASE_PREPARING;
   flight->job.run = prepared;
-  tier->writes_in_flight += is_write(flight);
+  tier->writes_in_flight += neap__flight_writes(flight);
   tier->claimed += flight->claimed;
 
   pthread_mutex_lock(&tier->lock);
@@ -356,9 +359,10 @@ static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
   uint32_t places = tier->guard.limits.concurrency;
   *no_room = false;
   if (tier->reads.first && tier->reads.first->probe) return tier->reads.first;
-  if (tier->flying_count >= places) return NULL;
+  if (tier->flying_count - tier->stale >= places) return NULL;
   if (tier->reads.first) return tier->reads.first;
-  if (!tier->writes.first || tier->writes_in_flight >= NEAP_MAX(places * 3 / 4, 1u)) return NULL;
+  uint32_t writing = tier->writes_in_flight - tier->stale_writes;
+  if (!tier->writes.first || writing >= NEAP_MAX(places * 3 / 4, 1u)) return NULL;
   if (tier->writes.first->op.kind == NEAP_OP_STORE && !neap__keep_room(tier, tier->writes.first)) {
     if (tier->writes.first->op.kind == NEAP_OP_REMOVE) return tier->writes.first;
     if (tier->removing) return NULL;
@@ -493,7 +497,7 @@ static void expire_all(neap__tier *tier) {
 /* Nobody waits for it, and nobody will load what a lookup has found. */
 static bool quiet(neap__tier *tier) {
   pthread_mutex_lock(&tier->lock);
-  bool busy = tier->flying_count || tier->pins;
+  bool busy = tier->flying_count || tier->pins || neap__mount_unanswered(tier);
   pthread_mutex_unlock(&tier->lock);
   return !busy && !tier->queued && !tier->guard.trips;
 }
@@ -518,7 +522,7 @@ uint32_t neap__tier_await(neap__tier *tier, uint64_t until_ns) {
   struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   (void)pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
-  uint32_t flying = tier->flying_count;
+  uint32_t flying = tier->flying_count + neap__mount_unanswered(tier);
   pthread_mutex_unlock(&tier->lock);
   return flying;
 }
@@ -559,7 +563,8 @@ static void wait_idle(neap__tier *tier, uint64_t grace_ms) {
   struct timespec at = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   int rc = 0;
-  while (tier->flying_count && rc == 0) rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  while (tier->flying_count + neap__mount_unanswered(tier) && rc == 0)
+    rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
   pthread_mutex_unlock(&tier->lock);
 }
 
@@ -568,10 +573,11 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
   neap__loop_call(tier->env.loop, close_begin, tier);
   wait_idle(tier, grace_ms);
   neap__loop_call(tier->env.loop, close_end, tier);
+  neap__loop_settle(tier->env.loop); /* what was given back because it was cancelled */
 
   pthread_mutex_lock(&tier->lock);
   while (!tier->timer_closed) pthread_cond_wait(&tier->idle, &tier->lock);
-  uint32_t left = tier->flying_count;
+  uint32_t left = tier->flying_count + neap__mount_unanswered(tier);
   tier->abandoned = left > 0;
   pthread_mutex_unlock(&tier->lock);
   if (left) {
@@ -579,6 +585,7 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms) {
                    tier->name, left, (unsigned long long)grace_ms);
     return false;
   }
+  neap__loop_settle(tier->env.loop); /* the last one no longer flies, but may still be on its way out of settle */
   while (tier->older) {
     neap__mount *older = tier->older;
     tier->older = older->older;

@@ -18,7 +18,8 @@
 #include "l2/tier.h"
 
 #define NEAP_TIER_PROBES_MAX 4u /* of a breaker; beside what concurrency allows, for that may be used up by a hang */
-#define NEAP_TIER_IN_FLIGHT_MAX (NEAP_LIMIT_CONCURRENCY + NEAP_TIER_PROBES_MAX)
+#define NEAP_TIER_OLDER_MAX 4u  /* replaced instances that hold operations */
+#define NEAP_TIER_IN_FLIGHT_MAX ((NEAP_LIMIT_CONCURRENCY + NEAP_TIER_PROBES_MAX) * (NEAP_TIER_OLDER_MAX + 1u))
 #define NEAP_TIER_QUEUED_MAX 1024u /* operations that wait */
 #define NEAP_TIER_QUEUED_BYTES_MAX (UINT64_C(1) << 30)
 #define NEAP_TIER_DEADLINE_MS 30000u
@@ -79,8 +80,9 @@ typedef struct neap__tier_guard {
   uint64_t unsent_bytes;
   uint64_t dice; /* for jitter */
   /* guard.c */
-  bool tripped; /* the breaker opened, and nothing was done about it yet */
-  uint32_t probes, cooldown_ms;
+  bool tripped;    /* the breaker opened, and nothing was done about it yet */
+  uint32_t probes; /* that the running instance has */
+  uint32_t cooldown_ms;
   uint64_t probe_ns; /* when to probe, 0: not */
   bool full_told;
   struct neap__negative *negative; /* keys whose store failed; made when first needed */
@@ -111,6 +113,7 @@ struct neap__tier {
   neap__flight *waiting;
   neap__flight_queue reads, writes;
   uint32_t queued, writes_in_flight;
+  uint32_t stale, stale_writes; /* under way in replaced instances: they take no place of the one that runs */
   uint64_t queued_bytes, claimed;
   bool closing, removing, remove_failed, recovering; /* removing: victims are on their way out */
   neap__tier_guard guard;
@@ -138,6 +141,7 @@ struct neap__tier {
 /* tier.c */
 /* A task with a flight. */
 neap__task *neap__task_flying(neap_op_kind kind, uint32_t count);
+bool neap__flight_writes(const neap__flight *flight); /* a store or a remove */
 void neap__tier_enqueue(neap__tier *tier, neap__task *task, uint64_t deadline_ns, bool ahead);
 void neap__tier_pump(neap__tier *tier);
 void neap__tier_arrived(neap__job *job);               /* run by the loop after host->done */
@@ -150,6 +154,7 @@ int neap__mount_open(neap__tier *tier, const neap_adapter *adapter, const char *
                      neap_error *err);
 void neap__mount_close(neap__mount *mount);                     /* nobody uses it */
 bool neap__mount_answered(neap__tier *tier, const neap_op *op); /* op is a check; it has ended. Under the lock. */
+uint32_t neap__mount_unanswered(const neap__tier *tier);        /* checks that older instances have. Under the lock. */
 void neap__mount_drop(neap__tier *tier, neap__mount *mount);    /* one user less. Under the lock. */
 /* Not the one that gets new operations: what becomes of its own says nothing about that. */
 bool neap__mount_is_old(const neap__flight *flight);

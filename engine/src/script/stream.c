@@ -33,8 +33,10 @@ static neap__conn *check_conn(lua_State *L) {
   return u->conn;
 }
 
-static ssize_t receive(neap__conn *c, unsigned char *to, size_t want) {
-  return c->tls ? neap__tls_receive(c, to, want) : neap__conn_receive(c, to, want);
+/* Without `more`, only what has been received already; the poll tells nothing of that. */
+static ssize_t receive(neap__conn *c, unsigned char *to, size_t want, bool more) {
+  if (c->tls) return neap__tls_receive(c, to, want, more);
+  return more ? neap__conn_receive(c, to, want) : UV_EAGAIN;
 }
 
 static ssize_t send_parts(neap__conn *c, const struct iovec *parts, uint32_t count) {
@@ -99,9 +101,8 @@ static int advance(neap__conn *c) {
   uint64_t moved = 0;
   int more;
   while ((more = look(c)) == 1) {
-    if (moved >= TURN_BYTES) return UV_EAGAIN;
     size_t want = r->data ? (size_t)NEAP_MIN(r->left, (uint64_t)TURN_BYTES) : 0;
-    ssize_t n = receive(c, r->data, want);
+    ssize_t n = receive(c, r->data, want, moved < TURN_BYTES);
     if (n < 0) return (int)n;
     moved += (uint64_t)n;
     if (!want) continue;
@@ -473,15 +474,15 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
-/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. TLS
- * sends records of its own, so there only the end of the stream counts. */
+/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. */
 static int l_idle(lua_State *L) {
   neap__conn *c = check_conn(L);
   char byte;
   bool idle = c->fd >= 0 && !c->eof && c->in_at == c->in_end && !c->r.active && !c->w.active;
-  if (idle) {
-    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    idle = n < 0 ? errno == EAGAIN || errno == EINTR : n > 0 && c->tls;
+  if (idle && c->tls) {
+    idle = neap__tls_idle(c);
+  } else if (idle) {
+    idle = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
   }
   lua_pushboolean(L, idle);
   return 1;
