@@ -76,7 +76,7 @@ describe('a running server', function()
 
   -- A status that is asked while the script runs is the last one known.
   local function runs_code(version)
-    return server.eventually(30, function()
+    return server.eventually(60, function()
       return tonumber(select(2, http('GET', '/status')):match '"code":(%d+)') == version
     end)
   end
@@ -87,7 +87,7 @@ describe('a running server', function()
       loaders[i] = server.spawn({ '/bin/sh', '-c', command }, ('%s/traffic-%d'):format(directory, i))
     end
     -- All of them have stored something.
-    assert(server.eventually(30, function()
+    assert(server.eventually(60, function()
       local text = select(2, http('GET', '/metrics'))
       return (tonumber(text:match '\nneap_l2_stored_objects_total[^\n]* (%d+)') or 0) > 20
     end))
@@ -98,7 +98,7 @@ describe('a running server', function()
     assert(io.open(directory .. '/stop', 'w')):close()
     for i = 1, LOADERS do
       local path, line = ('%s/traffic-%d'):format(directory, i), nil
-      server.eventually(30, function()
+      server.eventually(60, function()
         line = server.read(path):match 'requests [^\n]*\n'
         return line
       end)
@@ -168,7 +168,7 @@ describe('a running server', function()
     assert.matches('pause must be', answer)
     -- What was set is kept by a reload, and a reload may set others.
     ask('POST', '/adapters/files/reload', '{"pause":0.001}')
-    assert.truthy(server.eventually(10, function()
+    assert.truthy(server.eventually(60, function()
       return select(2, http('GET', '/status')):find('"pause":0.001', 1, true)
     end))
     traffic_was_served()
@@ -178,7 +178,7 @@ describe('a running server', function()
     start()
     traffic()
     traffic_was_served()
-    assert.truthy(server.eventually(20, function()
+    assert.truthy(server.eventually(60, function()
       return select(2, http('GET', '/status')):find('"pending_keys_count":0', 1, true)
     end))
     local stored = tonumber(ask('GET', '/adapters/files'):match '"stored_objects":(%d+)')
@@ -225,7 +225,7 @@ describe('a running server', function()
     ask('POST', '/adapters', lua_adapter())
     traffic()
     ask('POST', '/adapters', steady_adapter())
-    assert.truthy(server.eventually(20, function()
+    assert.truthy(server.eventually(60, function()
       return tonumber(ask('GET', '/adapters/files'):match '"loaded_objects":(%d+)') > 0
     end))
     traffic_was_served()
@@ -290,7 +290,7 @@ describe('a running server', function()
     start { '--watch' }
     traffic()
     local function log_has(text)
-      return server.eventually(20, function() return running:output():find(text, 1, true) end)
+      return server.eventually(60, function() return running:output():find(text, 1, true) end)
     end
     write_module(2)
     assert.truthy(runs_code(2))
@@ -304,7 +304,7 @@ describe('a running server', function()
     assert.truthy(runs_code(4))
     -- An adapter that comes later is watched as well.
     -- Not while the last reload still closes the old instance.
-    assert.truthy(server.eventually(10, function() return http('DELETE', '/adapters/files') == 200 end))
+    assert.truthy(server.eventually(60, function() return http('DELETE', '/adapters/files') == 200 end))
     ask('POST', '/adapters', lua_adapter ',"name":"later"')
     assert.truthy(log_has "adapter 'later': watching ")
     write_module(5)

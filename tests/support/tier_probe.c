@@ -71,6 +71,7 @@ void probe_call(void *self, neap_op *op) {
   probe_state *p = self;
   pthread_mutex_lock(&p->lock);
   probe_answer how = p->answers[op->kind];
+  if (how == LATER && op->count && number_of(&op->objects[0].key) < p->later_from) how = AT_ONCE;
   p->calls++;
   p->ops[op->kind]++;
   p->longest = NEAP_MAX(p->longest, op->count);

@@ -27,6 +27,7 @@ typedef struct probe_state {
   pthread_mutex_t lock;
   pthread_cond_t change;
   probe_answer answers[5];   /* by kind */
+  uint32_t later_from;       /* LATER is for operations whose first object has this number or a higher one */
   int forced;                /* result of every object, 1 = do the work */
   bool flip;                 /* loads return one wrong bit */
   uint8_t fails[PROBE_KEYS]; /* so often NEAP_EIO instead of work */

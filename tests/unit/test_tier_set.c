@@ -233,6 +233,20 @@ static void after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_
   flow_end(f);
 }
 
+static void a_detach_in_a_hurry_says_what_has_not_come_back(void **state) {
+  flow_rig *rig = *state;
+  neap_error err = {""};
+  flow_open(rig, 1);
+  flow_put(0, 5, 0);
+  flow_hold(0, NEAP_OP_LOAD, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(0, 1);
+  neap__tier_set_hurry(rig->engine->tiers);
+  assert_int_equal(detach(rig, "scripted0", 30000, &err), NEAP_ETIMEDOUT);
+  assert_non_null(strstr(err.text, "has not given back 1 operations"));
+  flow_end(f);
+}
+
 static void after_the_grace_lookups_forget_what_they_found_there(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
@@ -307,6 +321,26 @@ static void a_reload_hands_over_at_once_and_closes_the_old_one_after_its_last_op
   assert_int_equal(end_change(&c), 0);
   assert_int_equal(c.left, 0);
   assert_int_equal(flow_stores[0].closed, 1);
+  flow_end(f);
+}
+
+static void a_reload_under_way_does_not_keep_a_server_from_its_end(void **state) {
+  flow_rig *rig = *state;
+  flow_open(rig, 1);
+  flow_put(0, 5, 0);
+  flow_hold(0, NEAP_OP_LOAD, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(0, 1);
+  change c = {.rig = rig, .name = "scripted0", .reload = true, .grace_ms = 60000};
+  uint64_t begin = neap__now_ns();
+  begin_change(&c);
+  wait_opened(rig, 0, 2);
+  neap__tier_set_hurry(rig->engine->tiers);
+  end_change(&c); /* made, or given up before the new one took over */
+  assert_true(neap__now_ns() - begin < UINT64_C(50000000000));
+  assert_int_equal(flow_stores[0].busy[NEAP_OP_LOAD], 1);
+  flow_finish_all(0);
+  assert_int_equal(flow_answer(f), 1);
   flow_end(f);
 }
 
@@ -498,10 +532,12 @@ int main(void) {
       TEST(a_detach_waits_for_a_load_and_nothing_new_is_routed),
       TEST(what_a_lookup_found_is_loaded_from_a_draining_tier),
       TEST(after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_draining),
+      TEST(a_detach_in_a_hurry_says_what_has_not_come_back),
       TEST(after_the_grace_lookups_forget_what_they_found_there),
       TEST(a_tier_is_changed_by_one_at_a_time),
       TEST(a_tier_that_is_held_is_not_closed),
       TEST(a_reload_hands_over_at_once_and_closes_the_old_one_after_its_last_operation),
+      TEST(a_reload_under_way_does_not_keep_a_server_from_its_end),
       TEST(an_old_instance_that_keeps_operations_is_closed_when_it_gave_them_back),
       TEST(a_new_instance_that_does_not_open_or_answer_rightly_changes_nothing),
       TEST(a_reload_keeps_what_the_tier_knows_and_forgets_that_it_was_failing),

@@ -348,7 +348,10 @@ int neap__tier_config_change(const char *json, const char *params_json, char **o
   *out = rc == 0 ? cJSON_PrintUnformatted(config) : NULL;
   *shown = *out && neap__json_mask(config) == 0 ? cJSON_PrintUnformatted(config) : NULL;
   if (rc == 0 && !*shown) rc = no_memory(err);
-  if (rc) free(*out);
+  if (rc) {
+    free(*out);
+    *out = NULL; /* a caller may free it, too */
+  }
   cJSON_Delete(changes);
   cJSON_Delete(config);
   return rc;

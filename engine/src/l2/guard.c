@@ -3,10 +3,11 @@
  * l2/guard.c - what a tier does about a store that fails: a breaker, a memory of failed keys, a pause when it is full.
  *
  * The breaker opens after so many failed operations in a row, operations that the adapter holds past their deadline
- * among them. While it is open nothing of a flow reaches the adapter and nothing waits for it: a lookup is a miss, a
- * store ends, at once. After a pause the breaker is half open: a lookup of a key that cannot exist is sent, with a
- * short deadline and in a place of its own. An answer closes the breaker; silence opens it for twice as long. No
- * request ever waits for a probe.
+ * among them, unless that gave it hardly any time. While it is open nothing of a flow reaches the adapter and nothing
+ * waits for it: a lookup is a miss, a store ends, at once. After a pause the breaker is half open: a lookup of a key
+ * that cannot exist is sent, with a short deadline and in a place of its own. An answer closes the breaker, unless all
+ * that the adapter takes at once still hangs in it; silence opens it for twice as long. No request ever waits for a
+ * probe.
  *
  * A key whose store failed is remembered for a while and refused without asking; lookups are not concerned. A store
  * that is full, also after victims have gone, gets nothing for a while; loads go on. Each change of state is logged
@@ -75,11 +76,18 @@ void neap__guard_act(neap__tier *tier) {
   neap__trip_end_waiting(tier, NEAP_EIO);
 }
 
+/* A store that answers may still have kept all that it takes at once; whoever came next would wait for nothing. The
+ * probe that has just come back no longer flies, but is counted until its release. */
+static bool has_place(const neap__tier *tier) {
+  uint32_t taken = tier->flying_count - tier->stale - (tier->guard.probes - 1);
+  return taken < tier->guard.limits.concurrency;
+}
+
 static void probed(neap__task *task) {
   neap__tier *tier = task->tier;
   int result = task->op.objects[0].result;
   if (tier->closing || neap__mount_is_old(task->flight)) return;
-  if (!neap__guard_is_silence(result)) {
+  if (!neap__guard_is_silence(result) && has_place(tier)) {
     NEAP_LOG_INFO("%s answers again: its breaker closes", tier->name);
     set_state(tier, NEAP_BREAKER_CLOSED);
     return;

@@ -49,10 +49,17 @@ static uint32_t await_unused(neap__tier *tier, neap__mount *mount, uint64_t unti
   struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
   pthread_mutex_lock(&tier->lock);
   int rc = 0;
-  while (mount->users && rc == 0) rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
+  while (mount->users && !tier->hastened && rc == 0) rc = pthread_cond_timedwait(&tier->idle, &tier->lock, &at);
   uint32_t users = mount->users;
   pthread_mutex_unlock(&tier->lock);
   return users;
+}
+
+void neap__tier_hasten(neap__tier *tier) {
+  pthread_mutex_lock(&tier->lock);
+  tier->hastened = true;
+  pthread_cond_broadcast(&tier->idle);
+  pthread_mutex_unlock(&tier->lock);
 }
 
 /* --- opening and closing -------------------------------------------------------------------------------------- */
@@ -178,7 +185,8 @@ static int check(neap__tier *tier, neap__mount *mount, neap_error *err) {
   neap__loop_call(tier->env.loop, send_check, &c);
   if (await_unused(tier, mount, asked->op.deadline_ns)) {
     neap__loop_call(tier->env.loop, cancel_check, &c);
-    return neap__fail(err, NEAP_ETIMEDOUT, "self-check: a lookup was not answered within %u ms", CHECK_MS);
+    return neap__fail(err, NEAP_ETIMEDOUT,
+                      "self-check: a lookup was not answered within %u ms, or before the server ended", CHECK_MS);
   }
   int result = asked->object.result;
   if (result == NEAP_ENOENT) return 0;

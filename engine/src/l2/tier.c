@@ -141,6 +141,13 @@ static void let_go(neap__tier *tier, neap__flight *flight) {
   pthread_mutex_unlock(&tier->lock);
 }
 
+/* The adapter kept it past its deadline, and was given the time for an answer. */
+static bool is_silence(const neap__tier *tier, const neap__flight *flight, int code) {
+  uint64_t enough_ms = NEAP_MIN(tier->guard.limits.deadline_ms, NEAP_TIER_SILENCE_MS);
+  return code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER && !neap__mount_is_old(flight) &&
+         flight->deadline_ns >= flight->start_ns + enough_ms * NS_PER_MS;
+}
+
 /* Answers the submitter with `code` for everything, whatever becomes of the operation. */
 static void expire(neap__tier *tier, neap__flight *flight, int code) {
   neap__task *task = flight->task;
@@ -156,8 +163,7 @@ static void expire(neap__tier *tier, neap__flight *flight, int code) {
 
   pthread_mutex_lock(&tier->lock);
   tier->stats.deadlines += code == NEAP_ETIMEDOUT;
-  if (code == NEAP_ETIMEDOUT && flight->phase == NEAP_PHASE_WITH_ADAPTER && !neap__mount_is_old(flight))
-    neap__guard_note(tier, false);
+  if (is_silence(tier, flight, code)) neap__guard_note(tier, false);
   if (flight->op.kind == NEAP_OP_STORE) tier->stats.store_failures[-code] += task->op.count;
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.load_failures[-code] += task->op.count;
   pthread_mutex_unlock(&tier->lock);
@@ -326,6 +332,7 @@ static void limit(neap__tier *tier, neap__flight *flight) {
 
 static void start(neap__tier *tier, neap__flight *flight) {
   queue_take(tier, flight);
+  flight->start_ns = neap__now_ns();
   limit(tier, flight);
   flight->phase = NEAP_PHASE_PREPARING;
   flight->job.run = prepared;

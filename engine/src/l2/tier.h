@@ -62,6 +62,7 @@ bool neap__tier_close(neap__tier *tier, uint64_t grace_ms);
  * thread, and one change of a tier at a time. */
 int neap__tier_reload(neap__tier *tier, const neap__tier_config *config, uint64_t grace_ms, uint32_t *left,
                       neap_error *err);
+void neap__tier_hasten(neap__tier *tier); /* from now on a reload waits for no adapter. Any thread. */
 /* Passes changed parameters to the running instance (neap_adapter.reconfigure). Blocks, as above. */
 int neap__tier_reconfigure(neap__tier *tier, const char *params_json, neap_error *err);
 const neap_adapter *neap__tier_adapter(neap__tier *tier); /* of the running instance */

@@ -38,8 +38,9 @@ static void exchange(char **to, char **from) {
 static int claim_attached(neap__tier_set *set, const char *name, uint32_t *index, neap_error *err) {
   int rc = neap__slot_claim(set, name, index, err);
   if (rc || set->slots[*index].state == NEAP_SLOT_ATTACHED) return rc;
-  neap__slot_unclaim(set, *index);
-  return neap__fail(err, NEAP_EBUSY, "adapter '%s' is being detached", set->slots[*index].name);
+  rc = neap__fail(err, NEAP_EBUSY, "adapter '%s' is being detached", set->slots[*index].name);
+  neap__slot_unclaim(set, *index); /* from here on the slot may be another's */
+  return rc;
 }
 
 /* --- reload --------------------------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@
 #define NEAP_TIER_QUEUED_BYTES_MAX (UINT64_C(1) << 30)
 #define NEAP_TIER_DEADLINE_MS 30000u
 #define NEAP_TIER_OBJECTS_MAX (1u << 20) /* remembered; see l2/catalogue.h for the memory */
+#define NEAP_TIER_SILENCE_MS 100u        /* at most; who cannot wait so long learns nothing about the store */
 #define NEAP_TIER_REMOVE_MAX 512u        /* objects of one remove by the framework */
 #define NEAP_TIER_RETIRED_MAX 64u
 #define NEAP_TIER_SICK_AFTER 5u /* failed operations in a row that make a tier unhealthy that has no breaker */
@@ -44,7 +45,8 @@ typedef struct neap__flight {
   neap__task *task;
   struct neap__flight *next;                   /* in its queue */
   struct neap__flight *after, *before;         /* among those whose submitter waits */
-  uint64_t deadline_ns, bytes, claimed, seq;   /* claimed: bytes that a store may add */
+  uint64_t deadline_ns, start_ns;              /* start: when it left the queue */
+  uint64_t bytes, claimed, seq;                /* claimed: bytes that a store may add */
   void (*digest)(struct neap__flight *flight); /* run by the pool after the return; NULL: nothing to do */
   _Atomic neap__phase phase;
   bool expired;              /* the submitter has its answer */
@@ -134,6 +136,7 @@ struct neap__tier {
   neap__mount *older;   /* replaced, not yet closed */
   neap__mount *checked; /* the one whose check is under way */
   uint32_t pins;        /* positive lookups whose load has not ended */
+  bool hastened;        /* nobody waits for an instance any more */
   bool timer_closed;
   bool abandoned; /* closed while the adapter still had operations */
 };

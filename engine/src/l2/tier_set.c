@@ -153,6 +153,7 @@ static void publish(void *arg) {
   pthread_mutex_lock(&set->lock);
   s->state = NEAP_SLOT_ATTACHED;
   s->changing = false;
+  if (atomic_load(&set->hurry)) neap__tier_hasten(s->tier);
   pthread_mutex_unlock(&set->lock);
 }
 
@@ -232,12 +233,12 @@ static void try_retire(void *arg) {
 /* How many operations the adapter has when patience ends; the tier may be retired then. */
 static uint32_t drain(change *c, neap__tier *tier, uint64_t grace_ms) {
   uint64_t now = neap__now_ns(), until = now + grace_ms * NS_PER_MS;
-  uint32_t left = 0;
   for (;;) {
     neap__loop_call(c->set->env.loop, try_retire, c);
     now = neap__now_ns();
-    if (c->retired || now >= until || atomic_load(&c->set->hurry)) return left;
-    left = neap__tier_await(tier, NEAP_MIN(until, now + LOOK_MS * NS_PER_MS));
+    if (c->retired) return 0;
+    if (now >= until || atomic_load(&c->set->hurry)) return neap__tier_await(tier, now);
+    neap__tier_await(tier, NEAP_MIN(until, now + LOOK_MS * NS_PER_MS));
   }
 }
 
@@ -276,7 +277,13 @@ int neap__tier_set_detach(neap__tier_set *set, const char *name, uint64_t grace_
   return rc;
 }
 
-void neap__tier_set_hurry(neap__tier_set *set) { atomic_store(&set->hurry, true); }
+void neap__tier_set_hurry(neap__tier_set *set) {
+  atomic_store(&set->hurry, true);
+  pthread_mutex_lock(&set->lock);
+  for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++)
+    if (is_seen(&set->slots[i])) neap__tier_hasten(set->slots[i].tier);
+  pthread_mutex_unlock(&set->lock);
+}
 
 /* --- closing -------------------------------------------------------------------------------------------------- */
 
