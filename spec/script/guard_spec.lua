@@ -171,6 +171,25 @@ describe('a script', function()
       goes_on()
     end)
 
+    it('is not stopped for what others did meanwhile', function()
+      open('guarded = true, slice = 0.1', [[
+        local ffi = require 'ffi'
+        ffi.cdef 'int poll(void *fds, unsigned long count, int timeout_ms);'
+        ffi.C.poll(nil, 0, 200) -- as if this thread had not been given a processor for so long
+        for _ = 1, 10000 do report = (report or 0) + 1 end
+        return true]])
+      assert.equals('NEAP_OK', store())
+    end)
+
+    it('and mostly sleeps in C is stopped after a while', function()
+      open('guarded = true, slice = 0.02', [[
+        local ffi = require 'ffi'
+        ffi.cdef 'int poll(void *fds, unsigned long count, int timeout_ms);'
+        while true do ffi.C.poll(nil, 0, 1) for _ = 1, 100 do report = (report or 0) + 1 end end]])
+      assert.equals('NEAP_ESCRIPT', store())
+      assert.is_true(adapter:logged 'a guarded script may run for 20 ms without awaiting')
+    end)
+
     it('may run for longer if it awaits', function()
       open('guarded = true, slice = 0.05', [[
         local start = neap.now()
