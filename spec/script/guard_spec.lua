@@ -106,6 +106,27 @@ describe('a script', function()
       assert.is_true(adapter:logged 'no memory for a buffer of 1048576 bytes')
     end)
 
+    it('may read again what there was no memory for', function()
+      open(('memory = %d'):format(6 * MIB), [[
+        local listener = neap.net.listen { host = '127.0.0.1', port = 0 }
+        local conn = assert(neap.net.connect { host = '127.0.0.1', port = listener:port() })
+        local peer = listener:accept()
+        assert(peer:write(neap.buffer(30000):fill(65)))
+        local t, head = {}, ('x'):rep(4000)
+        for i = 1, 5000 do
+          if not pcall(function() t[i] = head .. i end) then break end
+        end
+        neap.sleep(0) -- a new turn of the loop: what is there is read at once
+        local ok, message = pcall(conn.read_exactly, conn, 30000)
+        t = nil
+        collectgarbage()
+        local again, text = pcall(conn.read_exactly, conn, 30000)
+        report = { ok, message, again and text == ('A'):rep(30000) or text }
+        return true]])
+      driver.eventually(function() return store() == 'NEAP_OK' end) -- a slow machine may read in a later turn, and fail
+      assert.matches('[false,"not enough memory",true]', adapter:status(), 1, true)
+    end)
+
     it('while its module is loaded is refused', function()
       local path = module('memory = ' .. 2 ^ 25, 'return true', 'local s = "x" while true do s = s .. s end')
       local handle, message = driver.open_lua(path, 'Store', '{}')
@@ -169,6 +190,25 @@ describe('a script', function()
         return adapter:logged 'may run for 50 ms without awaiting'
       end)
       goes_on()
+    end)
+
+    it('is not stopped for what others did meanwhile', function()
+      open('guarded = true, slice = 0.1', [[
+        local ffi = require 'ffi'
+        ffi.cdef 'int poll(void *fds, unsigned long count, int timeout_ms);'
+        ffi.C.poll(nil, 0, 200) -- as if this thread had not been given a processor for so long
+        for _ = 1, 10000 do report = (report or 0) + 1 end
+        return true]])
+      assert.equals('NEAP_OK', store())
+    end)
+
+    it('and mostly sleeps in C is stopped after a while', function()
+      open('guarded = true, slice = 0.02', [[
+        local ffi = require 'ffi'
+        ffi.cdef 'int poll(void *fds, unsigned long count, int timeout_ms);'
+        while true do ffi.C.poll(nil, 0, 1) for _ = 1, 100 do report = (report or 0) + 1 end end]])
+      assert.equals('NEAP_ESCRIPT', store())
+      assert.is_true(adapter:logged 'a guarded script may run for 20 ms without awaiting')
     end)
 
     it('may run for longer if it awaits', function()

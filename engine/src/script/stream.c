@@ -166,7 +166,6 @@ static int push_end_of_stream(lua_State *L, neap__conn *c) {
 static int push_read(lua_State *L, neap__await *await) {
   neap__conn *c = reader_of(await);
   neap__reading *r = &c->r;
-  r->delivered = true;
   if (r->result == UV_EOF) return push_end_of_stream(L, c);
   if (r->result == UV_EMSGSIZE) {
     lua_pushnil(L);
@@ -184,10 +183,16 @@ static int push_read(lua_State *L, neap__await *await) {
   return 1;
 }
 
+static int deliver_read(lua_State *L, neap__await *await) {
+  int pushed = push_read(L, await);
+  reader_of(await)->r.delivered = true;
+  return pushed;
+}
+
 /* Ends the reading functions: c->r says what is to be read, and nothing of it is begun. */
 static int read_now(lua_State *L, neap__coro *coro, neap__conn *c) {
   neap__reading *r = &c->r;
-  r->await = (neap__await){.push = push_read, .cancel = cancel_read, .release = release_read, .coro = coro};
+  r->await = (neap__await){.push = deliver_read, .cancel = cancel_read, .release = release_read, .coro = coro};
   r->active = true;
   c->refs++;
   int rc = c->fd < 0 ? UV_ECONNABORTED : advance(c);
@@ -203,10 +208,10 @@ static int read_now(lua_State *L, neap__coro *coro, neap__conn *c) {
   }
   r->result = rc;
   if (rc < 0 && rc != UV_EOF) neap__conn_close(c, uv_strerror(rc));
-  lua_pushnil(L);
-  int pushed = push_read(L, &r->await);
+  r->delivered = true; /* nothing is held when it is pushed, which may raise; the userdata keeps c */
   release_read(&r->await);
-  return 1 + pushed;
+  lua_pushnil(L);
+  return 1 + push_read(L, &r->await);
 }
 
 static neap__conn *enter_read(lua_State *L, const char *name, neap__coro **coro, int *pushed) {
@@ -395,10 +400,9 @@ static int write_now(lua_State *L, neap__coro *coro, neap__conn *c, struct iovec
   }
   w->result = rc;
   if (rc < 0) neap__conn_close(c, uv_strerror(rc));
+  release_write(&w->await); /* nothing is held when it is pushed */
   lua_pushnil(L);
-  int pushed = push_written(L, &w->await);
-  release_write(&w->await);
-  return 1 + pushed;
+  return 1 + push_written(L, &w->await);
 }
 
 static neap__conn *enter_write(lua_State *L, const char *name, neap__coro **coro, int *pushed) {
