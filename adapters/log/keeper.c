@@ -235,6 +235,14 @@ static bool can_fit(const neap__ls *ls, uint64_t bytes) {
   return !ls->max_bytes || bytes <= ls->max_bytes;
 }
 
+/* Durability may have begun while a segment was made without. No lock held. */
+static void name_is_durable(neap__ls *ls, bool already) {
+  pthread_mutex_lock(&ls->lock);
+  bool wanted = ls->durability != NEAP__LS_NONE;
+  pthread_mutex_unlock(&ls->lock);
+  if (wanted && !already && fsync(ls->dir_fd) != 0) neap__ls_failed(ls, "cannot sync", ls->base_path, errno);
+}
+
 /* 0 and a segment, or a NEAP_ code. No lock held. */
 static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, bool may_evict, neap__ls_segment **out) {
   for (;;) {
@@ -247,7 +255,10 @@ static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, bool may_
     pthread_mutex_unlock(&ls->lock);
     if (fits && guard_allows(ls, bytes, min_free))
       code = neap__ls_segment_make(ls, number, bytes, durable, out, &error);
-    if (code == 0) return 0;
+    if (code == 0) {
+      name_is_durable(ls, durable);
+      return 0;
+    }
     if (code == NEAP_ENOSPC && may_evict && make_room(ls)) continue;
     return neap__ls_failed(ls, "cannot make a segment in", ls->base_path, error);
   }

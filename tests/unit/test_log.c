@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/syscall.h>
 
 /* --- round trip ------------------------------------------------------------------------------------------------ */
 
@@ -313,6 +314,48 @@ static void what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_o
   free(data);
 }
 
+/* --- names on the disk ----------------------------------------------------------------------------------------- */
+
+static ino_t synced[64]; /* directories, in order */
+static atomic_uint synced_count;
+
+/* Takes the place of the C library's for this program. */
+int fsync(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) synced[atomic_fetch_add(&synced_count, 1) % 64] = st.st_ino;
+  return (int)syscall(SYS_fsync, fd);
+}
+
+static bool was_synced(const char *dir, uint32_t since) {
+  struct stat st;
+  assert_int_equal(stat(dir, &st), 0);
+  for (uint32_t i = since; i < atomic_load(&synced_count); i++)
+    if (synced[i % 64] == st.st_ino) return true;
+  return false;
+}
+
+static void the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_be(void **state) {
+  rig *r = *state;
+  char params[400], parent[256];
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  uint32_t before = atomic_load(&synced_count);
+  snprintf(params, sizeof(params), "{\"base_path\":\"%s\",\"durability\":\"fsync\"}", r->dir);
+  assert_int_equal(neap__ls_adapter.reconfigure(r->self, params, &r->err), 0);
+  assert_true(was_synced(r->dir, before)); /* the segment in use was made without that */
+  rig_reopen(r, "");
+  before = atomic_load(&synced_count);
+  rig_reopen(r, ",\"durability\":\"fsync\"");
+  assert_true(was_synced(r->dir, before)); /* it goes on */
+  rig_close(r);
+  before = atomic_load(&synced_count);
+  snprintf(parent, sizeof(parent), "%s", r->dir);
+  snprintf(r->dir + strlen(r->dir), 16, "/new");
+  assert_int_equal(rig_open(r, ",\"durability\":\"fsync\""), 0);
+  assert_true(was_synced(parent, before));
+  rig_close(r);
+  snprintf(r->dir, sizeof(r->dir), "%s", parent);
+}
+
 static void wrong_parameters_are_named(void **state) {
   rig *r = *state;
   rig_close(r);
@@ -363,6 +406,7 @@ int main(void) {
       T(a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on),
       T(a_sync_that_fails_is_a_store_that_failed),
       T(what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_one),
+      T(the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_be),
       T(wrong_parameters_are_named),
       T(a_listing_tells_each_object_once_with_bytes_and_last_use),
   };
