@@ -3,6 +3,7 @@
  * Built-in type "log": what its operations promise while it runs. */
 #include "unit/log_rig.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -318,12 +319,15 @@ static void what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_o
 
 static ino_t synced[64]; /* directories, in order */
 static atomic_uint synced_count;
+static atomic_bool sync_fails;
 
 /* Takes the place of the C library's for this program. */
 int fsync(int fd) {
   struct stat st;
   if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) synced[atomic_fetch_add(&synced_count, 1) % 64] = st.st_ino;
-  return (int)syscall(SYS_fsync, fd);
+  if (!atomic_load(&sync_fails)) return (int)syscall(SYS_fsync, fd);
+  errno = EIO;
+  return -1;
 }
 
 static bool was_synced(const char *dir, uint32_t since) {
@@ -354,6 +358,17 @@ static void the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_
   assert_true(was_synced(parent, before));
   rig_close(r);
   snprintf(r->dir, sizeof(r->dir), "%s", parent);
+}
+
+static void a_directory_that_cannot_be_synced_fails_stores_until_it_can(void **state) {
+  rig *r = *state;
+  rig_reopen(r, ",\"durability\":\"fsync\"");
+  atomic_store(&sync_fails, true);
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), NEAP_EIO);
+  atomic_store(&sync_fails, false);
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  rig_reopen(r, "");
+  assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
 }
 
 static void wrong_parameters_are_named(void **state) {
@@ -407,6 +422,7 @@ int main(void) {
       T(a_sync_that_fails_is_a_store_that_failed),
       T(what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_one),
       T(the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_be),
+      T(a_directory_that_cannot_be_synced_fails_stores_until_it_can),
       T(wrong_parameters_are_named),
       T(a_listing_tells_each_object_once_with_bytes_and_last_use),
   };
