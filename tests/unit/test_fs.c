@@ -566,6 +566,19 @@ static void status_has_lmcaches_fields(void **state) {
   assert_non_null(strstr(json, "\"is_healthy\":false"));
 }
 
+static void a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others(void **state) {
+  store *s = *state;
+  char model[NEAP_MODEL_BYTES_MAX + 1], data[100] = "";
+  neap_object_key key = test_key(1);
+  memset(model, 'm', NEAP_MODEL_BYTES_MAX);
+  model[NEAP_MODEL_BYTES_MAX] = 0;
+  key.model = model;
+  assert_int_equal(test_store(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data), NULL), NEAP_EINVAL);
+  assert_int_equal(test_lookup(s->host, &neap__fs_adapter, s->self, key, sizeof(data)), NEAP_ENOENT);
+  assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data)), NEAP_ENOENT);
+  assert_int_equal(test_remove(s->host, &neap__fs_adapter, s->self, key), NEAP_ENOENT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -589,6 +602,7 @@ int main(void) {
       T(a_listing_yields_keys_sizes_and_times_of_objects_alone),
       T(a_load_renews_the_time_of_use_of_an_old_file),
       T(odirect_round_trips_aligned_and_unaligned_objects),
+      T(a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others),
       T(status_has_lmcaches_fields),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
