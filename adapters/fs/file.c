@@ -212,7 +212,7 @@ void neap__fs_load(neap__fs *fs, neap_object *object) {
   struct stat st;
   object->result = file_name(fs, object, name);
   if (object->result) return;
-  int fd = openat(fs->dir_fd, name, O_RDONLY | O_CLOEXEC);
+  int fd = openat(fs->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a pipe */
   if (fd < 0) {
     bool absent = errno == ENOENT || errno == ENAMETOOLONG;
     object->result = absent ? NEAP_ENOENT : neap__fs_failed(fs, "cannot load", name, errno);

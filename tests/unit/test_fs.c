@@ -579,6 +579,16 @@ static void a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others(
   assert_int_equal(test_remove(s->host, &neap__fs_adapter, s->self, key), NEAP_ENOENT);
 }
 
+static void a_pipe_in_the_place_of_a_file_does_not_hold_a_worker(void **state) {
+  store *s = *state;
+  char name[NEAP_KEY_TEXT_MAX], path[NEAP_KEY_TEXT_MAX + 300], data[100];
+  neap_object_key key = test_key(1);
+  assert_true(test_host_table(s->host)->key_format(&key, NEAP_KEY_FILE, name, sizeof(name)) > 0);
+  snprintf(path, sizeof(path), "%s/%s", s->dir, name);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data)), NEAP_ECORRUPT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -603,6 +613,7 @@ int main(void) {
       T(a_load_renews_the_time_of_use_of_an_old_file),
       T(odirect_round_trips_aligned_and_unaligned_objects),
       T(a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others),
+      T(a_pipe_in_the_place_of_a_file_does_not_hold_a_worker),
       T(status_has_lmcaches_fields),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
