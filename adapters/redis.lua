@@ -13,6 +13,7 @@ local command = wire.command
 local M = {}
 
 local PAGE = 500 -- keys that one SCAN is asked for
+local PAGE_PART = 250 -- of them are asked about with one write
 
 M.RedisAdapterConfig = {
   host = { type = 'string', min = 1, default = '127.0.0.1', doc = 'name or address of the server' },
@@ -179,11 +180,12 @@ local function quoted(text)
   return (text:gsub('[%*%?%[%]%^\\]', '\\%0'))
 end
 
--- One page of a listing: those names that are keys, with size and seconds since the last use. IDLETIME goes first, for
--- STRLEN is a use; it fails under an LFU policy. Returns false when the engine wants no more.
-local function emit_page(self, ask, names, emit)
+-- Some of a page of a listing: those names that are keys, with size and seconds since the last use. IDLETIME goes
+-- first, for STRLEN is a use; it fails under an LFU policy. Returns false when the engine wants no more.
+local function emit_names(self, ask, names, first, emit)
   local keys, commands = {}, {}
-  for _, name in ipairs(names) do
+  for i = first, math.min(first + PAGE_PART - 1, #names) do
+    local name = names[i]
     local key = type(name) == 'string' and neap.key(name:sub(#self.prefix + 1))
     if key and not self.client.doubtful[name] then
       keys[#keys + 1] = key
@@ -203,6 +205,17 @@ local function emit_page(self, ask, names, emit)
     local used = type(idle) == 'number' and math.max(0, os.time() - idle) or nil
     if type(bytes) == 'number' and bytes > 0 and not emit(key, bytes, used) then
       return false
+    end
+  end
+  return true
+end
+
+-- One page, which may have any number of names: the server takes COUNT for a hint.
+local function emit_page(self, ask, names, emit)
+  for first = 1, #names, PAGE_PART do
+    local more, code, message = emit_names(self, ask, names, first, emit)
+    if not more then
+      return more, code, message
     end
   end
   return true

@@ -212,7 +212,7 @@ void neap__fs_load(neap__fs *fs, neap_object *object) {
   struct stat st;
   object->result = file_name(fs, object, name);
   if (object->result) return;
-  int fd = openat(fs->dir_fd, name, O_RDONLY | O_CLOEXEC);
+  int fd = openat(fs->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a pipe */
   if (fd < 0) {
     bool absent = errno == ENOENT || errno == ENAMETOOLONG;
     object->result = absent ? NEAP_ENOENT : neap__fs_failed(fs, "cannot load", name, errno);
@@ -247,8 +247,10 @@ void neap__fs_remove(neap__fs *fs, neap_object *object) {
   char name[NEAP_KEY_TEXT_MAX];
   object->result = file_name(fs, object, name);
   if (object->result) return;
-  if (unlinkat(fs->dir_fd, name, 0) == 0)
+  if (unlinkat(fs->dir_fd, name, 0) == 0) {
     neap__fs_room_grew(fs);
-  else
-    object->result = errno == ENOENT ? NEAP_ENOENT : neap__fs_failed(fs, "cannot remove", name, errno);
+    return;
+  }
+  bool absent = errno == ENOENT || errno == ENAMETOOLONG;
+  object->result = absent ? NEAP_ENOENT : neap__fs_failed(fs, "cannot remove", name, errno);
 }

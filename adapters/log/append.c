@@ -7,7 +7,8 @@
  *
  * A place is given when the write starts, so records lie in the file in the order in which they were written and a
  * queue behind a busy disk becomes large writes by itself. A record whose write or sync failed is wiped (its header
- * becomes zeros), so that no later scan of the segment can find it. */
+ * becomes zeros), so that no later scan of the segment can find it. After a sync that failed no later one vouches for
+ * what was written before: the kernel tells of lost pages once, and calls them clean then. */
 #include <errno.h>
 #include <semaphore.h>
 #include <stdlib.h>
@@ -76,6 +77,11 @@ static void wipe(neap__ls *ls, neap__ls_segment *segment, const neap__ls_record 
   }
 }
 
+static void fail(neap__ls *ls, neap__ls_segment *segment, neap__ls_record *records, int code) {
+  wipe(ls, segment, records);
+  finish_all(ls, records, code);
+}
+
 /* --- syncs ----------------------------------------------------------------------------------------------------- */
 
 static void sync_start(neap__ls *ls, neap__ls_segment *segment, neap__ls_req **chain);
@@ -99,17 +105,26 @@ static void sync_done(neap__ls_req *req, int error) {
   neap__ls_segment *segment = (neap__ls_segment *)req;
   neap__ls *ls = segment->store;
   neap__ls_req *chain = NULL;
-  int code = 0;
-  if (error) {
-    code = neap__ls_failed(ls, "cannot sync a segment in", ls->base_path, error);
-    wipe(ls, segment, segment->in_sync);
-  }
-  finish_all(ls, segment->in_sync, code);
+  neap__ls_record *lost = NULL;
+  if (error)
+    fail(ls, segment, segment->in_sync, neap__ls_failed(ls, "cannot sync a segment in", ls->base_path, error));
+  else
+    finish_all(ls, segment->in_sync, 0);
   pthread_mutex_lock(&ls->lock);
   ls->counters.syncs++;
   if (error) retire(ls, segment, error);
   segment->syncing = false;
-  if (segment->unsynced) sync_start(ls, segment, &chain);
+  segment->unsafe = segment->unsafe || (error && error != EAGAIN);
+  if (segment->unsafe) {
+    lost = segment->unsynced;
+    segment->unsynced = NULL;
+    segment->unsynced_end = &segment->unsynced;
+  } else if (segment->unsynced) {
+    sync_start(ls, segment, &chain);
+  }
+  pthread_mutex_unlock(&ls->lock);
+  if (lost) fail(ls, segment, lost, NEAP_EIO);
+  pthread_mutex_lock(&ls->lock);
   write_ended(ls, segment);
   pthread_mutex_unlock(&ls->lock);
   neap__ls_io_submit(ls->io, chain);
@@ -168,21 +183,22 @@ static void group_done(neap__ls_req *req, int error) {
   neap__ls_segment *segment = g->segment;
   neap__ls_req *chain = NULL;
   neap__ls_record *ended = g->records;
-  int code = 0;
-  if (error) {
-    code = neap__ls_failed(ls, "cannot write to a segment in", ls->base_path, error);
-    wipe(ls, segment, g->records);
-  }
+  int code = error ? neap__ls_failed(ls, "cannot write to a segment in", ls->base_path, error) : 0;
   pthread_mutex_lock(&ls->lock);
   ls->groups--;
   ls->counters.writes++;
   if (error)
     retire(ls, segment, error);
+  else if (segment->unsafe && ls->durability != NEAP__LS_NONE)
+    code = NEAP_EIO;
   else
     ended = after_write(ls, g, &chain);
   pthread_mutex_unlock(&ls->lock);
   neap__ls_io_submit(ls->io, chain);
-  finish_all(ls, ended, code);
+  if (code)
+    fail(ls, segment, ended, code);
+  else
+    finish_all(ls, ended, 0);
   free(g);
   pthread_mutex_lock(&ls->lock);
   write_ended(ls, segment);

@@ -228,6 +228,21 @@ static bool make_room(neap__ls *ls) {
   return true;
 }
 
+/* Whether a segment fits max_bytes when all that may go has gone: what is appended to stays. Lock held. */
+static bool can_fit(const neap__ls *ls, uint64_t bytes) {
+  for (uint32_t slot = 0; slot < ls->slots_top; slot++)
+    if (ls->segments[slot] && ls->segments[slot]->state == NEAP__LS_ACTIVE) bytes += ls->segments[slot]->file_bytes;
+  return !ls->max_bytes || bytes <= ls->max_bytes;
+}
+
+/* Durability may have begun while a segment was made without. No lock held. */
+static void name_is_durable(neap__ls *ls, bool already) {
+  pthread_mutex_lock(&ls->lock);
+  bool wanted = ls->durability != NEAP__LS_NONE;
+  pthread_mutex_unlock(&ls->lock);
+  if (wanted && !already && fsync(ls->dir_fd) != 0) neap__ls_failed(ls, "cannot sync", ls->base_path, errno);
+}
+
 /* 0 and a segment, or a NEAP_ code. No lock held. */
 static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, bool may_evict, neap__ls_segment **out) {
   for (;;) {
@@ -236,10 +251,14 @@ static int make_segment(neap__ls *ls, uint64_t bytes, uint32_t number, bool may_
     uint64_t min_free = ls->min_free_bytes;
     bool durable = ls->durability != NEAP__LS_NONE;
     bool fits = !ls->max_bytes || ls->disk_bytes + bytes <= ls->max_bytes;
+    may_evict = may_evict && can_fit(ls, bytes);
     pthread_mutex_unlock(&ls->lock);
     if (fits && guard_allows(ls, bytes, min_free))
       code = neap__ls_segment_make(ls, number, bytes, durable, out, &error);
-    if (code == 0) return 0;
+    if (code == 0) {
+      name_is_durable(ls, durable);
+      return 0;
+    }
     if (code == NEAP_ENOSPC && may_evict && make_room(ls)) continue;
     return neap__ls_failed(ls, "cannot make a segment in", ls->base_path, error);
   }

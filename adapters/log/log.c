@@ -107,25 +107,18 @@ static int parse(neap__ls *ls, const cJSON *params, neap_error *err) {
   return rc;
 }
 
-static int reconfigure(void *self, const char *params_json, neap_error *err) {
-  neap__ls *ls = self;
-  cJSON *params = cJSON_Parse(params_json);
-  if (!params) return NEAP_EINVAL;
-  uint64_t max_bytes = bytes_of(params, "max_gb", GIB);
-  int rc = check_max(max_bytes, SEGMENTS_MIN * ls->segment_bytes, err);
-  if (rc == 0) {
-    pthread_mutex_lock(&ls->lock);
-    ls->max_bytes = max_bytes;
-    ls->min_free_bytes = bytes_of(params, "min_free_gb", GIB);
-    ls->durability = durability_of(params);
-    neap__ls_keeper_wake(ls);
-    pthread_mutex_unlock(&ls->lock);
-  }
-  cJSON_Delete(params);
-  return rc;
-}
-
 /* --- open ------------------------------------------------------------------------------------------------------ */
+
+/* A directory whose name survives a power failure, as far as the file system does that for directories. */
+static int make_dir(const char *path) {
+  if (mkdir(path, 0755) != 0) return errno == EEXIST ? 0 : errno;
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int parent = fd >= 0 ? openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  if (parent >= 0) fsync(parent);
+  if (parent >= 0) close(parent);
+  if (fd >= 0) close(fd);
+  return 0;
+}
 
 static int make_dirs(const char *path) {
   char *copy = strdup(path);
@@ -133,10 +126,10 @@ static int make_dirs(const char *path) {
   for (char *at = copy; at && rc == 0; at = strchr(at + 1, '/')) {
     if (at == copy) continue;
     *at = 0;
-    if (mkdir(copy, 0755) != 0 && errno != EEXIST) rc = errno;
+    rc = make_dir(copy);
     *at = '/';
   }
-  if (rc == 0 && mkdir(path, 0755) != 0 && errno != EEXIST) rc = errno;
+  if (rc == 0) rc = make_dir(path);
   free(copy);
   return rc;
 }
@@ -219,6 +212,8 @@ static int start(neap__ls *ls, const char *io, neap_error *err) {
   }
   uint64_t from = ls->host->now_ns(ls->host->engine);
   rc = neap__ls_recover(ls, err);
+  /* Segments that are gone on with may be of a process that did not care. */
+  if (rc == 0 && ls->durability != NEAP__LS_NONE && fsync(ls->dir_fd) != 0) rc = cannot(ls, "sync", errno, err);
   uint64_t took = ls->host->now_ns(ls->host->engine) - from;
   if (rc == 0) rc = neap__ls_io_open(ls->host, io, &ls->io, err);
   if (rc == 0) rc = neap__ls_keeper_start(ls);
@@ -243,6 +238,41 @@ static int open_store(const neap_adapter *adapter, const neap_host *host, const 
   }
   if (!err->text[0]) snprintf(err->text, sizeof(err->text), "cannot open a log store: %s", neap_strerror(rc));
   if (ls) close_store(ls);
+  return rc;
+}
+
+/* --- live parameters ------------------------------------------------------------------------------------------- */
+
+/* Where durability begins, segments may be there whose names are not on the disk yet. It is set before they are synced:
+ * what the keeper makes from now on is synced by itself. Back to what it was where that fails. */
+static int change_durability(neap__ls *ls, neap__ls_durability durability, neap_error *err) {
+  pthread_mutex_lock(&ls->lock);
+  neap__ls_durability old = ls->durability;
+  ls->durability = durability;
+  pthread_mutex_unlock(&ls->lock);
+  if (old != NEAP__LS_NONE || durability == NEAP__LS_NONE || fsync(ls->dir_fd) == 0) return 0;
+  int rc = cannot(ls, "sync", errno, err);
+  pthread_mutex_lock(&ls->lock);
+  ls->durability = old;
+  pthread_mutex_unlock(&ls->lock);
+  return rc;
+}
+
+static int reconfigure(void *self, const char *params_json, neap_error *err) {
+  neap__ls *ls = self;
+  cJSON *params = cJSON_Parse(params_json);
+  if (!params) return NEAP_EINVAL;
+  uint64_t max_bytes = bytes_of(params, "max_gb", GIB);
+  int rc = check_max(max_bytes, SEGMENTS_MIN * ls->segment_bytes, err);
+  if (rc == 0) rc = change_durability(ls, durability_of(params), err);
+  if (rc == 0) {
+    pthread_mutex_lock(&ls->lock);
+    ls->max_bytes = max_bytes;
+    ls->min_free_bytes = bytes_of(params, "min_free_gb", GIB);
+    neap__ls_keeper_wake(ls);
+    pthread_mutex_unlock(&ls->lock);
+  }
+  cJSON_Delete(params);
   return rc;
 }
 

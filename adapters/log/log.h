@@ -156,6 +156,7 @@ typedef struct neap__ls_segment {
   neap__ls_tombs tombs;                             /* in this segment */
   struct neap__ls_record *unsynced, **unsynced_end; /* written, waiting for a sync */
   bool syncing, dirty;
+  bool unsafe;     /* a sync failed: what is not synced yet never will be */
   bool touched;    /* an object was used since the footer was written */
   bool left_alone; /* could not be compacted: not tried again */
 } neap__ls_segment;

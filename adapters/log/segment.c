@@ -123,7 +123,10 @@ static int publish(neap__ls *ls, neap__ls_segment *segment, const char *temp, co
     if (errno != EINVAL && errno != ENOSYS) return errno;
     if (renameat(ls->dir_fd, temp, ls->dir_fd, name) != 0) return errno;
   }
-  return durable && fsync(ls->dir_fd) != 0 ? errno : 0;
+  if (!durable || fsync(ls->dir_fd) == 0) return 0;
+  int error = errno;
+  unlinkat(ls->dir_fd, name, 0); /* its number is given again */
+  return error;
 }
 
 int neap__ls_segment_make(neap__ls *ls, uint32_t number, uint64_t bytes, bool durable, neap__ls_segment **out,

@@ -17,6 +17,7 @@
 #include "s3.h"
 
 #define CLEANUP_NS UINT64_C(10000000000)
+#define NAME_BYTES_MAX 1024u /* of S3; longer names have nothing under them */
 
 typedef struct item {
   neap__s3_job *job;
@@ -147,7 +148,7 @@ static uint64_t part_length(const item *it, uint32_t i) {
 
 static bool split(item *it) {
   uint64_t part = it->job->s3->settings.part_bytes;
-  uint32_t count = (uint32_t)((it->object->bytes + part - 1) / part);
+  uint32_t count = it->object->bytes ? (uint32_t)((it->object->bytes + part - 1) / part) : 1;
   it->parts = calloc(count, sizeof *it->parts);
   it->part_count = it->parts ? count : 0;
   return it->parts != NULL;
@@ -197,11 +198,12 @@ static void on_part_loaded(neap__s3_request *r) {
 }
 
 static bool prepare_load(item *it, uint32_t i) {
+  static char none; /* an object of no bytes may have no buffer */
   neap__s3_request *r = &it->parts[i];
   uint64_t from = part_offset(it, i), bytes = part_length(it, i);
   char range[96];
   if (!make(it, r, "GET", "", on_part_loaded)) return false;
-  r->into = (char *)it->object->data + from;
+  r->into = bytes ? (char *)it->object->data + from : &none;
   r->into_bytes = bytes;
   if (it->part_count == 1) return true;
   snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)from,
@@ -394,11 +396,12 @@ static void store(item *it) {
 }
 
 static void start_item(item *it) {
-  char name[NEAP_KEY_TEXT_MAX], full[NEAP_KEY_TEXT_MAX + 600];
+  char name[NEAP_KEY_TEXT_MAX], full[NAME_BYTES_MAX + 2];
   neap__s3 *s3 = it->job->s3;
   it->object->stored_bytes = 0;
   int n = s3->host->key_format(&it->object->key, NEAP_KEY_NATIVE, name, sizeof name);
-  if (n > 0) snprintf(full, sizeof full, "/%s%s", s3->settings.prefix, name);
+  if (n > 0 && (size_t)snprintf(full, sizeof full, "/%s%s", s3->settings.prefix, name) >= sizeof full)
+    n = it->job->op->kind == NEAP_OP_STORE ? NEAP_EINVAL : NEAP_ENOENT;
   it->path = n > 0 ? neap__s3_escape(full, "/") : NULL;
   if (!it->path) {
     item_end(it, n < 0 ? n : NEAP_ENOMEM);

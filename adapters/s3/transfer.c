@@ -2,10 +2,10 @@
  *
  * transfer.c - the transfer thread: requests on libcurl's multi interface, bodies straight from and into buffers.
  *
- * Retries follow AWS's advice for S3: no answer, 500, 502, 503, 504, 429 and the codes SlowDown, InternalError and
- * RequestTimeout are tried again after a random time below a bound that doubles ("full jitter", M. Brooker, Exponential
- * Backoff And Jitter, 2015), a bounded number of times and never past the deadline. libcurl signs (SigV4). A buffer is
- * not touched after its request's done. */
+ * Retries follow AWS's advice for S3: no answer, 500, 502, 503, 504, 429 and codes such as SlowDown, RequestTimeout and
+ * ConditionalRequestConflict are tried again after a random time below a bound that doubles ("full jitter", M. Brooker,
+ * Exponential Backoff And Jitter, 2015), a bounded number of times and never past the deadline. libcurl signs (SigV4).
+ * A buffer is not touched after its request's done. */
 #include "s3.h"
 
 #include <stdio.h>
@@ -249,12 +249,12 @@ static void on_error_element(void *ctx, const char *name, const char *text) {
 
 static int code_of(const neap__s3_request *r) {
   if (r->status < 300) return 0;
+  if (strcmp(r->error_code, "KeyTooLongError") == 0) return strcmp(r->method, "GET") == 0 ? NEAP_ENOENT : NEAP_EINVAL;
   switch (r->status) {
     case 401:
     case 403: return NEAP_EPERM;
     case 404: return NEAP_ENOENT;
-    case 409:
-    case 412: return NEAP_EEXIST;
+    case 412: return NEAP_EEXIST;   /* not 409: who was in the way may fail, too */
     case 416: return NEAP_ECORRUPT; /* shorter than it should be */
     case 501: return NEAP_ENOTSUP;
     case 507: return NEAP_ENOSPC;
@@ -263,7 +263,8 @@ static int code_of(const neap__s3_request *r) {
 }
 
 static bool worth_another(const neap__s3_request *r, CURLcode rc) {
-  static const char *const codes[] = {"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable"};
+  static const char *const codes[] = {"SlowDown",           "InternalError",    "RequestTimeout",
+                                      "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict"};
   if (r->overflow) return false;
   if (rc != CURLE_OK) return rc != CURLE_PEER_FAILED_VERIFICATION && rc != CURLE_URL_MALFORMAT;
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)

@@ -38,7 +38,7 @@
 ---@field backoff? number seconds before the first further attempt
 ---@field memory? integer bytes that Lua values may take, and buffers as many again; 1 GiB without it
 ---@field guarded? boolean not compiled, and stopped when it runs for a slice, or past its deadline, without awaiting
----@field slice? number seconds; 1 without it
+---@field slice? number seconds of processor time, or ten times as long by the clock; 1 without it
 
 local hooks = {
   open = 'optional', reconfigure = 'optional', store = 'required', lookup = 'required', load = 'required',

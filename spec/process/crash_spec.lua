@@ -4,14 +4,14 @@
 -- a client that reconnects does. What was committed must be found, what is found must be right, and what was promised
 -- must be served, also across the kill.
 --
--- NEAP_KILLS is the number of kills (20), NEAP_SEED repeats a run.
+-- NEAP_PROCESS_KILLS is the number of kills (20), NEAP_SEED repeats a run.
 
 local client = require 'examples.worker.client'
 local pattern = require 'examples.worker.pattern'
 local server = require 'spec.support.server'
 local workload = require 'spec.support.workload'
 
-local KILLS = tonumber(os.getenv 'NEAP_KILLS' or 20)
+local KILLS = tonumber(os.getenv 'NEAP_PROCESS_KILLS' or 20)
 local SEED = tonumber(os.getenv 'NEAP_SEED' or os.time() % 100000)
 local PROMPTS, CHUNKS_MAX, CHUNK = 40, 5, workload.CHUNK
 local ANSWER_S, KILL_WITHIN_MS = 30, 60

@@ -57,7 +57,7 @@ describe('a store hook that never comes back', function()
   end
 
   local function said(text)
-    return server.eventually(20, function() return running:output():find(text, 1, true) end)
+    return server.eventually(60, function() return running:output():find(text, 1, true) end)
   end
 
   for what, body in pairs {

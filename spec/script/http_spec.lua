@@ -289,7 +289,7 @@ describe('neap.http', function()
 
     it('by the deadline of its operation', function()
       assert.equals('NEAP_ETIMEDOUT', interrupted(function(adapter)
-        return adapter:submit('load', { { key = driver.key(1), bytes = 1000 } }, 100)
+        return adapter:submit('load', { { key = driver.key(1), bytes = 1000 } }, 300)
       end))
     end)
   end)

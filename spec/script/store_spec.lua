@@ -159,9 +159,14 @@ describe('neap.open', function()
   end)
 
   it('waits for what does not end early, and takes what it did', function()
-    assert(pass(2, '{"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1e-7}'))
     local items = { { key = driver.key(1), data = ('x'):rep(10) }, { key = driver.key(2), data = 'never begun' } }
-    local op = adapter:submit('store', items, 10):wait()
+    local op
+    for _, slower in ipairs { 1, 10, 100 } do -- until the first one is begun in time
+      if adapter then adapter:close() end
+      assert(pass(2, ('{"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": %g}'):format(1e-7 / slower)))
+      op = adapter:submit('store', items, 10 * slower):wait()
+      if op:result(1) == 'NEAP_OK' then break end
+    end
     assert.equals('NEAP_OK', op:result(1))
     assert.equals('NEAP_ETIMEDOUT', op:result(2))
     assert.equals('NEAP_OK', (adapter:lookup(driver.key(1))))

@@ -86,6 +86,70 @@ describe('a TLS connection', function()
       report = got]]))
   end)
 
+  -- The other end is a script of its own: it sends while this one reads, so that this one never has to wait.
+  it('gives what has come already, when the peer has no more to send', function()
+    local bytes = 2 ^ 22 + 20000 -- more than a connection gives in one turn of its loop, but not by much
+    local sender = hook.open { head = ends.head(dir), store = [[
+      local listener = net.listen { host = '127.0.0.1', port = 0, tls = { cert = dir .. '/server.pem',
+        key = dir .. '/server.key' } }
+      report = listener:port()
+      local conn = assert(listener:accept())
+      local b = neap.buffer(]] .. bytes .. [[):fill(7)
+      while conn:read_exactly(1) do assert(conn:write(b)) end
+      return true]] }
+    local op, port = sender:submit('store', { { key = driver.key(1), data = 'x' } }), nil
+    driver.eventually(function()
+      port = sender:status():match '"report":(%d+)'
+      return port
+    end)
+    local receiver = hook.open { head = ends.head(dir), store = ([[
+      local b = neap.buffer(%d)
+      local conn = assert(net.connect { host = '127.0.0.1', port = %s, tls = { ca = dir .. '/ca.pem' }, timeout = 20 })
+      for _ = 1, 20 do
+        assert(conn:write 'x')
+        neap.sleep(0.01) -- as much as the kernel holds
+        assert(conn:read_exactly_into(b))
+      end
+      conn:close()
+      assert(b:equals(neap.buffer(%d):fill(7)))
+      return true]]):format(bytes, port, bytes) }
+    local result = receiver:submit('store', { { key = driver.key(1), data = 'x' } }, 20000):wait():result()
+    receiver:close()
+    op:cancel()
+    op:wait()
+    sender:close()
+    assert.equals('NEAP_OK', result)
+  end)
+
+  it('is not idle when there is something that nobody asked for, or the end', function()
+    local json = run(SERVER, "{ ca = at 'ca.pem' }", [[
+      local got, step = {}, 0
+      local function reach(n) while step < n do neap.sleep(0.001) end end
+      local function busy(conn) -- in time
+        local give_up = neap.now() + 10
+        while conn:idle() and neap.now() < give_up do neap.sleep(0.001) end
+        return not conn:idle()
+      end
+      pair(listen, connect, function(conn)
+        assert(conn:write 'a')
+        reach(1)
+        assert(conn:write 'bc')
+        assert(conn:write 'unasked')
+        reach(2)
+      end, function(conn)
+        got[1] = { conn:read_exactly(1), conn:idle() }
+        step = 1
+        neap.sleep(0.01) -- both records come with one system call
+        got[2] = { conn:read_exactly(2), busy(conn) }
+        got[3] = conn:read_exactly(7)
+        got[4] = conn:idle()
+        step = 2
+        got[5] = busy(conn)
+      end)
+      report = got]])
+    assert.equals('[["a",true],["bc",true],"unasked",true,true]', json)
+  end)
+
   it('refuses a certificate that it has no reason to trust', function()
     local json = run(SERVER, 'true', FAIL)
     assert.matches('["EPROTO","connect 127.0.0.1:', json, 1, true)

@@ -3,7 +3,6 @@
 -- Real Redis servers for specs: one over TCP, a unix socket and TLS, or a cluster of three masters with replicas. Each
 -- has a private directory and free ports; they die with the spec.
 
-local driver = require 'spec.support.adapter_driver'
 local process = require 'spec.support.server'
 
 local READY_S = 30
@@ -45,6 +44,7 @@ end
 ---@return spec.Driver?
 ---@return string?
 function M.open(params)
+  local driver = require 'spec.support.adapter_driver' -- loads neap, which specs that start it as a process cannot
   params.type = params.type or 'redis'
   return driver.open_config(json(params), driver.root .. '/adapters')
 end

@@ -148,8 +148,22 @@ end
 ---@param pid integer
 function M.kill(pid)
   C.kill(pid, SIGKILL)
-  C.waitpid(pid, nil, 0)
+  M.reap(pid)
 end
+
+---Sends SIGKILL to a process `ms` milliseconds from now.
+---@return integer killer # a process to be waited for
+function M.kill_after(pid, ms)
+  local killer = C.fork()
+  assert(killer >= 0, 'fork failed')
+  if killer > 0 then return killer end
+  C.poll(nil, 0, ms)
+  C.kill(pid, SIGKILL)
+  C._exit(0)
+end
+
+---Waits for the end of a process.
+function M.reap(pid) C.waitpid(pid, nil, 0) end
 
 ---@class Server
 ---@field pid integer
@@ -258,17 +272,7 @@ function Server:discard()
 end
 
 ---Sends SIGKILL `ms` milliseconds from now, while the caller goes on.
-function Server:kill_after(ms)
-  local pid = C.fork()
-  assert(pid >= 0, 'fork failed')
-  if pid > 0 then
-    self.killer = pid
-    return
-  end
-  C.poll(nil, 0, ms)
-  C.kill(self.pid, SIGKILL)
-  C._exit(0)
-end
+function Server:kill_after(ms) self.killer = M.kill_after(self.pid, ms) end
 
 ---SIGTERM, waited for.
 ---@return integer status
@@ -281,7 +285,7 @@ end
 function Server:restart()
   assert(self.status, 'still running')
   if self.killer then
-    C.waitpid(self.killer, nil, 0)
+    M.reap(self.killer)
     self.killer = nil
   end
   self:exec()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * bad.c - a store in memory that is right but for one fault, named by its parameter "fault": what `neap check` must
- * find (spec/stores/bad_spec.lua). "none" has no fault. Operations end inside the call that submits them. */
+ * find (spec/kit/bad_spec.lua). "none" has no fault. Operations end inside the call that submits them. */
 #include <fcntl.h>
 #include <neap/adapter.h>
 #include <pthread.h>

@@ -566,6 +566,29 @@ static void status_has_lmcaches_fields(void **state) {
   assert_non_null(strstr(json, "\"is_healthy\":false"));
 }
 
+static void a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others(void **state) {
+  store *s = *state;
+  char model[NEAP_MODEL_BYTES_MAX + 1], data[100] = "";
+  neap_object_key key = test_key(1);
+  memset(model, 'm', NEAP_MODEL_BYTES_MAX);
+  model[NEAP_MODEL_BYTES_MAX] = 0;
+  key.model = model;
+  assert_int_equal(test_store(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data), NULL), NEAP_EINVAL);
+  assert_int_equal(test_lookup(s->host, &neap__fs_adapter, s->self, key, sizeof(data)), NEAP_ENOENT);
+  assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data)), NEAP_ENOENT);
+  assert_int_equal(test_remove(s->host, &neap__fs_adapter, s->self, key), NEAP_ENOENT);
+}
+
+static void a_pipe_in_the_place_of_a_file_does_not_hold_a_worker(void **state) {
+  store *s = *state;
+  char name[NEAP_KEY_TEXT_MAX], path[NEAP_KEY_TEXT_MAX + 300], data[100];
+  neap_object_key key = test_key(1);
+  assert_true(test_host_table(s->host)->key_format(&key, NEAP_KEY_FILE, name, sizeof(name)) > 0);
+  snprintf(path, sizeof(path), "%s/%s", s->dir, name);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(test_load(s->host, &neap__fs_adapter, s->self, key, data, sizeof(data)), NEAP_ECORRUPT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -589,6 +612,8 @@ int main(void) {
       T(a_listing_yields_keys_sizes_and_times_of_objects_alone),
       T(a_load_renews_the_time_of_use_of_an_old_file),
       T(odirect_round_trips_aligned_and_unaligned_objects),
+      T(a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others),
+      T(a_pipe_in_the_place_of_a_file_does_not_hold_a_worker),
       T(status_has_lmcaches_fields),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,10 @@
  * Built-in type "log": what its operations promise while it runs. */
 #include "unit/log_rig.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
 
 /* --- round trip ------------------------------------------------------------------------------------------------ */
 
@@ -260,6 +263,114 @@ static void a_sync_that_fails_is_a_store_that_failed(void **state) {
   assert_int_equal(rig_load(r, 2, RIG_BYTES), 0);
 }
 
+/* A disk that loses what was written to it, says so once, and is well again. */
+static struct outage {
+  rig *r;
+  neap_host host;
+  void (*log)(void *engine, neap_log_level level, const char *text);
+  test_op *second;
+  int file, target;
+  bool over;
+} outage;
+
+/* Called between the failed sync and whatever follows it: another store is written to the lost disk meanwhile. */
+static void log_in_outage(void *engine, neap_log_level level, const char *text) {
+  outage.log(engine, level, text);
+  if (outage.over || !strstr(text, "cannot sync a segment")) return;
+  neap__ls *ls = outage.r->self;
+  outage.over = true;
+  test_op_submit(&neap__ls_adapter, ls, outage.second);
+  for (bool written = false; !written;) {
+    pthread_mutex_lock(&ls->lock);
+    written = ls->active->unsynced != NULL;
+    pthread_mutex_unlock(&ls->lock);
+    sched_yield();
+  }
+  give_back(outage.file, outage.target);
+}
+
+static void what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_one(void **state) {
+  rig *r = *state;
+  uint8_t *data = aligned_alloc(4096, 73728);
+  rig_close(r);
+  outage = (struct outage){.r = r, .host = *test_host_table(r->host), .second = test_op_new(r->host, NEAP_OP_STORE, 1)};
+  outage.log = outage.host.log;
+  outage.host.log = log_in_outage;
+  outage.second->objects[0] = (neap_object){.key = test_key(3), .data = data, .bytes = RIG_BYTES, .result = NEAP_EIO};
+  test_fill(data, RIG_BYTES, 3);
+  char params[400];
+  snprintf(params, sizeof(params), "{\"base_path\":\"%s\",\"durability\":\"fsync\"}", r->dir);
+  assert_int_equal(neap__ls_adapter.open(&neap__ls_adapter, &outage.host, params, &r->self, &r->err), 0);
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  outage.file = exchange(r, "/dev/null", &outage.target);
+  assert_int_equal(rig_store(r, 2, RIG_BYTES, NULL), NEAP_EIO);
+  test_op_wait(outage.second);
+  assert_int_equal(outage.second->objects[0].result, NEAP_EIO);
+  assert_int_equal(rig_lookup(r, 3), NEAP_ENOENT);
+  assert_int_equal(rig_store(r, 3, RIG_BYTES, NULL), 0); /* in another segment */
+  rig_reopen(r, "");
+  assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+  assert_int_equal(rig_lookup(r, 2), NEAP_ENOENT);
+  assert_int_equal(rig_load(r, 3, RIG_BYTES), 0);
+  free(data);
+}
+
+/* --- names on the disk ----------------------------------------------------------------------------------------- */
+
+static ino_t synced[64]; /* directories, in order */
+static atomic_uint synced_count;
+static atomic_bool sync_fails;
+
+/* Takes the place of the C library's for this program. */
+int fsync(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) synced[atomic_fetch_add(&synced_count, 1) % 64] = st.st_ino;
+  if (!atomic_load(&sync_fails)) return (int)syscall(SYS_fsync, fd);
+  errno = EIO;
+  return -1;
+}
+
+static bool was_synced(const char *dir, uint32_t since) {
+  struct stat st;
+  assert_int_equal(stat(dir, &st), 0);
+  for (uint32_t i = since; i < atomic_load(&synced_count); i++)
+    if (synced[i % 64] == st.st_ino) return true;
+  return false;
+}
+
+static void the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_be(void **state) {
+  rig *r = *state;
+  char params[400], parent[256];
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  uint32_t before = atomic_load(&synced_count);
+  snprintf(params, sizeof(params), "{\"base_path\":\"%s\",\"durability\":\"fsync\"}", r->dir);
+  assert_int_equal(neap__ls_adapter.reconfigure(r->self, params, &r->err), 0);
+  assert_true(was_synced(r->dir, before)); /* the segment in use was made without that */
+  rig_reopen(r, "");
+  before = atomic_load(&synced_count);
+  rig_reopen(r, ",\"durability\":\"fsync\"");
+  assert_true(was_synced(r->dir, before)); /* it goes on */
+  rig_close(r);
+  before = atomic_load(&synced_count);
+  snprintf(parent, sizeof(parent), "%s", r->dir);
+  snprintf(r->dir + strlen(r->dir), 16, "/new");
+  assert_int_equal(rig_open(r, ",\"durability\":\"fsync\""), 0);
+  assert_true(was_synced(parent, before));
+  rig_close(r);
+  snprintf(r->dir, sizeof(r->dir), "%s", parent);
+}
+
+static void a_directory_that_cannot_be_synced_fails_stores_until_it_can(void **state) {
+  rig *r = *state;
+  rig_reopen(r, ",\"durability\":\"fsync\"");
+  atomic_store(&sync_fails, true);
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), NEAP_EIO);
+  atomic_store(&sync_fails, false);
+  assert_int_equal(rig_store(r, 1, RIG_BYTES, NULL), 0);
+  rig_reopen(r, "");
+  assert_int_equal(rig_load(r, 1, RIG_BYTES), 0);
+}
+
 static void wrong_parameters_are_named(void **state) {
   rig *r = *state;
   rig_close(r);
@@ -309,6 +420,9 @@ int main(void) {
       T(the_last_use_outlives_a_restart),
       T(a_write_that_fails_is_not_visible_now_or_later_and_the_store_goes_on),
       T(a_sync_that_fails_is_a_store_that_failed),
+      T(what_was_written_when_a_sync_failed_is_not_acknowledged_by_a_later_one),
+      T(the_names_of_segments_are_on_the_disk_before_a_store_is_promised_to_be),
+      T(a_directory_that_cannot_be_synced_fails_stores_until_it_can),
       T(wrong_parameters_are_named),
       T(a_listing_tells_each_object_once_with_bytes_and_last_use),
   };

@@ -99,6 +99,18 @@ static void a_capacity_that_is_lowered_while_it_runs_is_kept(void **state) {
   assert_int_equal(rig_store(r, 1000, BYTES, NULL), 0);
 }
 
+static void an_object_that_can_never_fit_costs_no_other(void **state) {
+  rig *r = *state;
+  rig_reopen(r, small);
+  for (uint64_t n = 0; n < 20; n++) assert_int_equal(rig_store(r, n, BYTES, NULL), 0);
+  double objects = rig_status(r, "objects");
+  assert_int_equal(rig_store(r, 1000, 2 * small_bytes, NULL), NEAP_ENOSPC);
+  assert_int_equal(rig_store(r, 1001, small_bytes - 65536, NULL), NEAP_ENOSPC); /* beside the segment in use */
+  assert_int_equal((int)rig_status(r, "objects"), (int)objects);
+  assert_int_equal((int)rig_status(r, "evicted_segments"), 0);
+  assert_int_equal(rig_store(r, 1002, BYTES, NULL), 0);
+}
+
 static void a_guard_that_the_file_system_cannot_keep_refuses_stores(void **state) {
   rig *r = *state;
   rig_reopen(r, ",\"min_free_gb\":1e9");
@@ -220,6 +232,7 @@ int main(void) {
       T(a_moved_object_that_is_removed_stays_removed),
       T(segments_that_are_mostly_removed_are_given_back),
       T(a_capacity_that_is_lowered_while_it_runs_is_kept),
+      T(an_object_that_can_never_fit_costs_no_other),
       T(a_guard_that_the_file_system_cannot_keep_refuses_stores),
       T(threads_that_store_load_and_remove_at_the_bound_never_see_a_wrong_byte),
       T(a_full_file_system_is_enospc_after_the_last_segment_and_recovers),

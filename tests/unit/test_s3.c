@@ -246,6 +246,28 @@ static void parts_of_different_objects_are_not_put_together(void **state) {
   free(data);
 }
 
+static void not_found(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "404 Not Found", "", "<Error><Code>NoSuchKey</Code></Error>");
+}
+
+static void nothing(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "200 OK", "", "");
+}
+
+static void an_object_of_no_bytes_is_asked_for_like_any_other(void **state) {
+  fixture *f = *state;
+  char byte = '#';
+  f->script = not_found;
+  assert_int_equal(load(f, &byte, 0), NEAP_ENOENT);
+  f->script = ok_body;
+  assert_int_equal(load(f, &byte, 0), NEAP_ECORRUPT);
+  assert_int_equal(byte, '#');
+  f->script = nothing;
+  assert_int_equal(load(f, NULL, 0), 0);
+}
+
 /* --- stores --------------------------------------------------------------------------------------------------- */
 
 static void no_conditional_writes(fixture *f, test_exchange *x) {
@@ -293,6 +315,70 @@ static void an_upload_that_fails_at_its_end_is_taken_back(void **state) {
   free(data);
 }
 
+static void conflict_once(fixture *f, test_exchange *x) {
+  (void)f;
+  if (x->number == 0)
+    test_http_reply(x, "409 Conflict", "", "<Error><Code>ConditionalRequestConflict</Code></Error>");
+  else
+    test_http_reply(x, "200 OK", "", "");
+}
+
+static void conflict(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "409 Conflict", "", "<Error><Code>ExistingObjectIsDirectory</Code></Error>");
+}
+
+static void a_conflict_does_not_say_that_the_object_is_there(void **state) {
+  fixture *f = *state;
+  uint64_t stored;
+  f->script = conflict_once;
+  assert_int_equal(store(f, f->payload, BYTES, &stored), 0);
+  assert_int_equal(stored, BYTES);
+  assert_string_equal(f->seen, "PUT PUT ");
+  f->script = conflict;
+  assert_int_equal(store(f, f->payload, BYTES, &stored), NEAP_EIO);
+  assert_true(test_host_logged(f->host, "status 409, ExistingObjectIsDirectory"));
+}
+
+/* --- names ---------------------------------------------------------------------------------------------------- */
+
+static void too_long(fixture *f, test_exchange *x) {
+  (void)f;
+  test_http_reply(x, "400 Bad Request", "", "<Error><Code>KeyTooLongError</Code></Error>");
+}
+
+static void a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others(void **state) {
+  fixture *f = *state;
+  char model[NEAP_MODEL_BYTES_MAX + 1], data[BYTES];
+  neap_object_key key = test_key(1);
+  uint64_t stored;
+  f->script = too_long; /* by services that take less than S3 does */
+  assert_int_equal(store(f, f->payload, BYTES, &stored), NEAP_EINVAL);
+  assert_int_equal(load(f, data, BYTES), NEAP_ENOENT);
+  neap__s3_adapter.close(f->self);
+  char more[800], prefix[513], endpoint[64];
+  memset(prefix, 'p', 512);
+  prefix[512] = 0;
+  snprintf(more, sizeof more, KEYS ",\"prefix\":\"%s\"", prefix);
+  snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%u", test_http_port(f->server));
+  assert_int_equal(open_with(f, endpoint, more), 0);
+  memset(model, 'm', sizeof model);
+  model[1024 - 512 - strlen("@00000000@0@") - 64] = 0; /* with one byte more it is too long */
+  key.model = model;
+  key.salt = "";
+  key.rank = key.group = 0;
+  f->script = ok_body;
+  unsigned before = test_http_count(f->server);
+  assert_int_equal(test_load(f->host, &neap__s3_adapter, f->self, key, data, BYTES), 0);
+  assert_int_equal(test_http_count(f->server), before + 1);
+  key.group = 16;
+  assert_int_equal(test_store(f->host, &neap__s3_adapter, f->self, key, data, BYTES, &stored), NEAP_EINVAL);
+  assert_int_equal(test_lookup(f->host, &neap__s3_adapter, f->self, key, BYTES), NEAP_ENOENT);
+  assert_int_equal(test_load(f->host, &neap__s3_adapter, f->self, key, data, BYTES), NEAP_ENOENT);
+  assert_int_equal(test_remove(f->host, &neap__s3_adapter, f->self, key), NEAP_ENOENT);
+  assert_int_equal(test_http_count(f->server), before + 1);
+}
+
 /* --- parameters ----------------------------------------------------------------------------------------------- */
 
 static void refuses(fixture *f, const char *endpoint, const char *more, int code, const char *expected) {
@@ -332,8 +418,11 @@ int main(void) {
       T(an_object_of_another_length_is_corrupt_and_nothing_is_written_behind_the_buffer),
       T(bytes_that_do_not_match_their_checksum_are_corrupt),
       T(parts_of_different_objects_are_not_put_together),
+      T(an_object_of_no_bytes_is_asked_for_like_any_other),
       T(a_service_without_conditional_writes_is_asked_first),
       T(an_upload_that_fails_at_its_end_is_taken_back),
+      T(a_conflict_does_not_say_that_the_object_is_there),
+      T(a_name_that_is_too_long_is_refused_for_stores_and_a_miss_for_others),
       T(wrong_parameters_are_told_at_open),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * What a tier keeps within its capacity, what it evicts and what it knows after a restart. */
 #include "support/tier_probe.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "support/test_host.h"
@@ -155,6 +156,64 @@ static void a_full_store_makes_room_and_is_asked_once_more(void **state) {
   assert_int_equal(probe_stats(e).no_space_pauses, 0);
 }
 
+static void room_is_made_for_all_who_are_short_of_it(void **state) {
+  probe_engine *e = *state;
+  probe_open_tier(e);
+  assert_int_equal(probe_run(e, NEAP_OP_STORE, 0, 6), 0);
+  probe_answers(NEAP_OP_STORE, LATER);
+  probe_answers(NEAP_OP_REMOVE, LATER);
+  probe_force(NEAP_ENOSPC);
+  probe_request *first = probe_post(e, NEAP_OP_STORE, 20, 1, 0);
+  probe_wait_held(1);
+  probe_request *second = probe_post(e, NEAP_OP_STORE, 30, 3, 0);
+  probe_wait_held(2);
+  probe_finish_held(0);
+  probe_wait_held(3); /* victims for the first one */
+  probe_finish_held(1);
+  while (probe_stats(e).store_failures[-NEAP_ENOSPC] < 4) sched_yield();
+  probe_force(1);
+  probe_finish_held(2);
+  probe_wait_held(4); /* victims for the second one, before anybody tries again */
+  assert_int_equal(probe_script.removes, 2);
+  assert_int_equal(first->dones + second->dones, 0);
+  probe_answers(NEAP_OP_STORE, AT_ONCE);
+  probe_finish_held(3);
+  probe_wait(&first->released);
+  probe_wait(&second->released);
+  assert_int_equal(first->results[0], 0);
+  for (uint32_t i = 0; i < 3; i++) assert_int_equal(second->results[i], 0);
+  probe_request_free(first);
+  probe_request_free(second);
+  assert_int_equal(probe_stats(e).no_space_pauses, 0);
+}
+
+static void who_waits_for_room_gets_it_before_who_comes_later(void **state) {
+  probe_engine *e = *state;
+  probe_open_tier(e);
+  assert_int_equal(probe_run(e, NEAP_OP_STORE, 0, 6), 0);
+  probe_answers(NEAP_OP_REMOVE, LATER);
+  probe_force(NEAP_ENOSPC);
+  probe_request *first = probe_post(e, NEAP_OP_STORE, 20, 1, 0);
+  probe_wait_held(1);
+  probe_answers(NEAP_OP_STORE, LATER);
+  probe_force(1);
+  probe_request *later = probe_post(e, NEAP_OP_STORE, 30, 1, 0);
+  probe_lookup(e, 0); /* by now the later one is queued */
+  probe_finish_held(0);
+  probe_wait_held(2);
+  probe_drain(e);
+  assert_int_equal(probe_ops(NEAP_OP_STORE), 3); /* six at once, the first one twice; not yet the later one */
+  assert_int_equal(probe_script.held[1]->objects[0].key.hash[0], 20);
+  probe_finish_held(1);
+  probe_wait_held(3);
+  probe_finish_held(2);
+  probe_wait(&first->released);
+  probe_wait(&later->released);
+  assert_int_equal(first->results[0] | later->results[0], 0);
+  probe_request_free(first);
+  probe_request_free(later);
+}
+
 /* --- recovery ------------------------------------------------------------------------------------------------- */
 
 static void put_before_start(uint32_t n, int64_t used_s) {
@@ -208,6 +267,8 @@ int main(void) {
       RAW(isolated_lru_spares_the_tenant_that_uses_little),
       RAW(arc_keeps_what_was_read_from_a_scan_that_lru_would_lose_it_to),
       RAW(a_full_store_makes_room_and_is_asked_once_more),
+      RAW(room_is_made_for_all_who_are_short_of_it),
+      RAW(who_waits_for_room_gets_it_before_who_comes_later),
       RAW(after_a_restart_usage_is_right_and_the_longest_unused_leave_first),
       RAW(more_than_the_capacity_found_at_start_is_evicted),
   };

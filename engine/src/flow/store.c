@@ -132,6 +132,13 @@ static void batch_left(batch *b) {
   pthread_mutex_unlock(&st->lock);
 }
 
+/* Whether the tier has said already that nothing is stored for the time being: not again for every request. */
+static bool is_told(neap__tier *tier) {
+  neap__tier_stats stats;
+  neap__tier_stats_get(tier, &stats);
+  return stats.store_paused || stats.breaker != NEAP_BREAKER_CLOSED;
+}
+
 static void stored(neap__task *task) {
   batch *b = task->ctx;
   uint32_t failed = 0;
@@ -146,7 +153,7 @@ static void stored(neap__task *task) {
   atomic_fetch_add(&b->storer->failed_objects, failed);
   batch_answered(b);
   uint64_t now = neap__now_ns();
-  if (!failed || now - b->storer->failure_logged_ns < 1000000000u) return;
+  if (!failed || now - b->storer->failure_logged_ns < 1000000000u || is_told(task->tier)) return;
   b->storer->failure_logged_ns = now;
   NEAP_LOG_WARN("Store task to adapter %s failed for %u of %u keys: %s", neap__tier_config_of(task->tier)->name, failed,
                 task->op.count, neap_strerror(reason));

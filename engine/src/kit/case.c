@@ -4,9 +4,11 @@
 #include "kit/case.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -228,9 +230,11 @@ void neap__kit_require(neap__kit *kit, neap_op_kind kind) {
 void neap__kit_elsewhere(neap__kit *kit, void (*part)(neap__kit *kit)) {
   int status = 0;
   NEAP_ASSERT(!kit->host && !kit->table);
-  pid_t pid = fork();
+  pid_t parent = getpid(), pid = fork();
   NEAP_KIT_NEED(kit, pid >= 0, "the check itself cannot start a process: %m");
   if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who watches the check ends the parent only */
+    if (getppid() != parent) _exit(0);
     part(kit);
     _exit(0);
   }

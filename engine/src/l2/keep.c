@@ -19,6 +19,7 @@
 #define WATERMARK 0.8 /* where the configuration has no eviction block */
 #define RATIO 0.2
 #define ADOPT_AT_ONCE 256u
+#define WIDENED_MAX 8u      /* evictions that the first store waits for on behalf of later ones */
 #define OVERHEAD_MAX 65536u /* an adapter's framing of one object; more is a mistake that would spoil the accounts */
 
 /* --- removing ------------------------------------------------------------------------------------------------- */
@@ -64,6 +65,27 @@ static void removed(neap__task *task, uint32_t *now_gone, uint32_t *gone) {
 }
 
 static void balance(neap__tier *tier);
+static void evict(neap__tier *tier, uint64_t bytes);
+
+/* What stores that the adapter has will take of the room that is made now. */
+static uint64_t stores_under_way(neap__tier *tier) {
+  uint64_t bytes = 0;
+  pthread_mutex_lock(&tier->lock);
+  for (uint32_t i = 0; i < tier->flying_count; i++)
+    if (tier->flying[i]->op.kind == NEAP_OP_STORE) bytes += tier->flying[i]->bytes;
+  pthread_mutex_unlock(&tier->lock);
+  return bytes;
+}
+
+/* Room also for those who came short of it meanwhile. True: victims for them are on their way, all wait on. */
+static bool widen(neap__tier *tier) {
+  uint64_t bytes = tier->guard.short_bytes;
+  tier->guard.short_bytes = 0;
+  if (bytes && !tier->remove_failed && tier->guard.widened < WIDENED_MAX)
+    evict(tier, 2 * bytes + stores_under_way(tier));
+  tier->guard.widened = tier->removing ? tier->guard.widened + 1 : 0;
+  return tier->removing;
+}
 
 static void evicted(neap__task *task) {
   neap__tier *tier = task->tier;
@@ -74,8 +96,10 @@ static void evicted(neap__task *task) {
   pthread_mutex_unlock(&tier->lock);
   tier->removing = false;
   tier->remove_failed = gone == 0;
+  bool made = gone > 0 || tier->guard.widened > 0;
+  if (widen(tier)) return;
   if (gone) balance(tier);
-  neap__trip_room(tier, gone > 0);
+  neap__trip_room(tier, made);
 }
 
 /* Sends for victims worth `bytes`, at most the configured share of the objects. One batch at a time. */
@@ -267,7 +291,10 @@ void neap__keep_after(neap__flight *flight) {
   for (uint32_t i = 0; kind == NEAP_OP_STORE && !flight->bounced && i < flight->op.count; i++)
     if (flight->objects[i].result == NEAP_ENOSPC) short_by += flight->objects[i].bytes;
   /* The store is fuller than its capacity says: room for these, which are tried once more, and for the next ones. */
-  if (short_by) evict(tier, 2 * short_by);
+  if (tier->removing)
+    tier->guard.short_bytes += short_by;
+  else if (short_by)
+    evict(tier, 2 * short_by + stores_under_way(tier));
   balance(tier);
   if (!tier->removing) neap__trip_room(tier, false);
 }

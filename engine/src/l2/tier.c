@@ -354,8 +354,14 @@ static void start(neap__tier *tier, neap__flight *flight) {
   hand_over(flight);
 }
 
+/* Whether a store would take the room that is being made, or was made, for others. */
+static bool others_first(const neap__tier *tier, const neap__flight *flight) {
+  if (flight->op.kind != NEAP_OP_STORE || flight->roomed) return false;
+  return tier->guard.retrying || (tier->removing && tier->guard.short_of_room);
+}
+
 /* What may be handed over next. Somebody waits for a read, so writes leave it a quarter of the places; a store waits
- * for room when victims are on their way. */
+ * for room when victims are on their way, and until those have stored whom it was made for. */
 static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
   uint32_t places = tier->guard.limits.concurrency;
   *no_room = false;
@@ -369,7 +375,7 @@ static neap__flight *next_flight(neap__tier *tier, bool *no_room) {
     if (tier->removing) return NULL;
     *no_room = true;
   }
-  return tier->writes.first;
+  return others_first(tier, tier->writes.first) ? NULL : tier->writes.first;
 }
 
 void neap__tier_pump(neap__tier *tier) {

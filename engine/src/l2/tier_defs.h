@@ -52,6 +52,7 @@ typedef struct neap__flight {
   bool expired;              /* the submitter has its answer */
   bool bounced;              /* the adapter never saw it */
   bool of_trip;              /* of a flow's task; else the framework's own */
+  bool roomed;               /* a store that has been promised room */
   struct neap__mount *mount; /* who has or had it, NULL: nobody */
   bool probe;                /* a lookup of nothing: its answer says that there are answers */
   pthread_mutex_t sink_lock; /* LIST: no sink call after the answer */
@@ -73,6 +74,9 @@ typedef struct neap__tier_guard {
   neap__limits limits;
   /* trip.c */
   neap__leg *pausing, *short_of_room; /* until their time; until an eviction has ended */
+  uint32_t retrying;                  /* stores under way again, in the room that was made for them */
+  uint64_t short_bytes;               /* of stores that came short of room while victims were on their way out */
+  uint32_t widened;                   /* times that the eviction under way went on for them */
   struct neap__cargo **stores;        /* stores under way, by key */
   uint32_t trips;                     /* not yet answered */
   uint64_t unsent_bytes;

@@ -197,13 +197,15 @@ static void launch(neap__leg *leg) {
     if (flight->objects[i].data) flight->bytes += flight->objects[i].bytes;
   }
   flight->of_trip = true;
+  flight->roomed = leg->roomed;
+  t->tier->guard.retrying += leg->roomed;
   child->op.sink = leg_sink;
   child->ctx = leg;
   child->done = leg_done;
   child->release = leg_release;
   t->flying++;
   t->pins++;
-  neap__tier_enqueue(t->tier, child, t->deadline_ns, false);
+  neap__tier_enqueue(t->tier, child, t->deadline_ns, leg->roomed);
 }
 
 /* Sends of what was never sent as much as may be under way. */
@@ -305,8 +307,10 @@ static void sort_out(const neap__task *child) {
 }
 
 static void leg_done(neap__task *child) {
-  trip *t = ((neap__leg *)child->ctx)->of;
+  neap__leg *leg = child->ctx;
+  trip *t = leg->of;
   t->flying--;
+  t->tier->guard.retrying -= leg->roomed;
   if (child->op.kind == NEAP_OP_LIST) {
     t->task->op.list_result = child->op.list_result;
     t->unfinal = 0;

@@ -7,12 +7,14 @@
 #include <lauxlib.h>
 #include <luajit.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "script/coro.h"
 #include "script/vm.h"
 
 #define PERIOD 1000             /* instructions between two looks at the clock */
 #define RELAXED_MORE (1u << 20) /* bytes beyond the bound for message and traceback */
+#define PATIENCE 10             /* slices by the clock that a script may take which did not run for one */
 
 static void *allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
   neap__guard *g = &((neap__vm *)ud)->guard;
@@ -33,6 +35,18 @@ static void *allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
 
 lua_State *neap__guard_open(neap__vm *vm) { return lua_newstate(allocate, vm); }
 
+static uint64_t processor_ns(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
+  return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+/* passed: by the clock. Others may have had the processor in that time; asking for it costs a system call. */
+static bool slice_over(const neap__guard *g, uint64_t passed) {
+  if (passed <= g->slice_ns) return false;
+  return passed / PATIENCE > g->slice_ns || processor_ns() - g->began_ns > g->slice_ns;
+}
+
 /* Raises when the slice or the operation's time is over. The slice began when the pulse says so. */
 static void on_count(lua_State *L, lua_Debug *where) {
   void *ud;
@@ -41,7 +55,7 @@ static void on_count(lua_State *L, lua_Debug *where) {
   neap__vm *vm = ud;
   neap__guard *g = &vm->guard;
   uint64_t now = neap__now_ns(), entered = atomic_load_explicit(&vm->pulse.entered_ns, memory_order_relaxed);
-  if (g->tripped || (entered && now > entered + g->slice_ns)) {
+  if (g->tripped || (entered && now > entered && slice_over(g, now - entered))) {
     if (!g->tripped) lua_sethook(L, on_count, LUA_MASKCOUNT | LUA_MASKLINE, 1);
     g->tripped = true;
     luaL_where(L, 0);
@@ -97,6 +111,7 @@ void neap__guard_set(neap__vm *vm, const neap__guard_limits *limits) {
 }
 
 void neap__guard_rearm(neap__vm *vm) {
+  if (vm->guard.on) vm->guard.began_ns = processor_ns();
   if (vm->guard.tripped) watch(vm, true);
 }
 

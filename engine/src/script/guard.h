@@ -5,11 +5,12 @@
  * Memory: what Lua values need is counted and bounded. Over the bound an allocation fails, the hook ends with
  * NEAP_ENOMEM, the VM goes on. Machine code, neap.buffer (bounded apart, buffer.c) and what the FFI takes from C are
  * not counted.
- * Time: a guarded VM interprets, and looks at the clock every thousand instructions. A hook that has run for a slice
- * without awaiting, or beyond its operation's deadline, gets an error where it is; an error that is caught comes again
- * with the next instruction. Modules are always loaded guarded. A trusted VM compiles: nothing can stop a loop there,
- * the watchdog tells of it. Neither can stop C (a pattern that backtracks, an FFI call) or a finalizer.
- * It limits accidents; it is no wall against hostile code. VM thread only, but for `starved`. */
+ * Time: a guarded VM interprets, and looks at the clock every thousand instructions. A hook that has run for a slice of
+ * processor time (or taken ten by the clock) without awaiting, or is beyond its operation's deadline, gets an error
+ * where it is; an error that is caught comes again with the next instruction. Modules are always loaded guarded. A
+ * trusted VM compiles: nothing can stop a loop there, the watchdog tells of it. Neither can stop C (a pattern that
+ * backtracks, an FFI call) or a finalizer. It limits accidents; it is no wall against hostile code. VM thread only, but
+ * for `starved`. */
 #pragma once
 #include <lua.h>
 #include <stdatomic.h>
@@ -26,8 +27,8 @@ typedef struct neap__guard {
   uint64_t heap, heap_max, collect_at; /* bytes; heap_max 0: not bounded yet */
   bool relaxed;                        /* a little more may be taken */
   bool on, tripped;
-  uint64_t slice_ns;
-  atomic_bool starved; /* memory is short, and was so after the last collection */
+  uint64_t slice_ns, began_ns; /* processor time: of a slice; of the thread when this one began */
+  atomic_bool starved;         /* memory is short, and was so after the last collection */
 } neap__guard;
 
 /* What a class declares; zeros are the defaults above. */

@@ -33,8 +33,10 @@ static neap__conn *check_conn(lua_State *L) {
   return u->conn;
 }
 
-static ssize_t receive(neap__conn *c, unsigned char *to, size_t want) {
-  return c->tls ? neap__tls_receive(c, to, want) : neap__conn_receive(c, to, want);
+/* Without `more`, only what has been received already; the poll tells nothing of that. */
+static ssize_t receive(neap__conn *c, unsigned char *to, size_t want, bool more) {
+  if (c->tls) return neap__tls_receive(c, to, want, more);
+  return more ? neap__conn_receive(c, to, want) : UV_EAGAIN;
 }
 
 static ssize_t send_parts(neap__conn *c, const struct iovec *parts, uint32_t count) {
@@ -99,9 +101,8 @@ static int advance(neap__conn *c) {
   uint64_t moved = 0;
   int more;
   while ((more = look(c)) == 1) {
-    if (moved >= TURN_BYTES) return UV_EAGAIN;
     size_t want = r->data ? (size_t)NEAP_MIN(r->left, (uint64_t)TURN_BYTES) : 0;
-    ssize_t n = receive(c, r->data, want);
+    ssize_t n = receive(c, r->data, want, moved < TURN_BYTES);
     if (n < 0) return (int)n;
     moved += (uint64_t)n;
     if (!want) continue;
@@ -165,7 +166,6 @@ static int push_end_of_stream(lua_State *L, neap__conn *c) {
 static int push_read(lua_State *L, neap__await *await) {
   neap__conn *c = reader_of(await);
   neap__reading *r = &c->r;
-  r->delivered = true;
   if (r->result == UV_EOF) return push_end_of_stream(L, c);
   if (r->result == UV_EMSGSIZE) {
     lua_pushnil(L);
@@ -183,10 +183,16 @@ static int push_read(lua_State *L, neap__await *await) {
   return 1;
 }
 
+static int deliver_read(lua_State *L, neap__await *await) {
+  int pushed = push_read(L, await);
+  reader_of(await)->r.delivered = true;
+  return pushed;
+}
+
 /* Ends the reading functions: c->r says what is to be read, and nothing of it is begun. */
 static int read_now(lua_State *L, neap__coro *coro, neap__conn *c) {
   neap__reading *r = &c->r;
-  r->await = (neap__await){.push = push_read, .cancel = cancel_read, .release = release_read, .coro = coro};
+  r->await = (neap__await){.push = deliver_read, .cancel = cancel_read, .release = release_read, .coro = coro};
   r->active = true;
   c->refs++;
   int rc = c->fd < 0 ? UV_ECONNABORTED : advance(c);
@@ -202,10 +208,10 @@ static int read_now(lua_State *L, neap__coro *coro, neap__conn *c) {
   }
   r->result = rc;
   if (rc < 0 && rc != UV_EOF) neap__conn_close(c, uv_strerror(rc));
-  lua_pushnil(L);
-  int pushed = push_read(L, &r->await);
+  r->delivered = true; /* nothing is held when it is pushed, which may raise; the userdata keeps c */
   release_read(&r->await);
-  return 1 + pushed;
+  lua_pushnil(L);
+  return 1 + push_read(L, &r->await);
 }
 
 static neap__conn *enter_read(lua_State *L, const char *name, neap__coro **coro, int *pushed) {
@@ -394,10 +400,9 @@ static int write_now(lua_State *L, neap__coro *coro, neap__conn *c, struct iovec
   }
   w->result = rc;
   if (rc < 0) neap__conn_close(c, uv_strerror(rc));
+  release_write(&w->await); /* nothing is held when it is pushed */
   lua_pushnil(L);
-  int pushed = push_written(L, &w->await);
-  release_write(&w->await);
-  return 1 + pushed;
+  return 1 + push_written(L, &w->await);
 }
 
 static neap__conn *enter_write(lua_State *L, const char *name, neap__coro **coro, int *pushed) {
@@ -473,15 +478,15 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
-/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. TLS
- * sends records of its own, so there only the end of the stream counts. */
+/* core.conn_idle(conn): is it open, with nothing to be read? What comes unasked makes a connection unfit for reuse. */
 static int l_idle(lua_State *L) {
   neap__conn *c = check_conn(L);
   char byte;
   bool idle = c->fd >= 0 && !c->eof && c->in_at == c->in_end && !c->r.active && !c->w.active;
-  if (idle) {
-    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    idle = n < 0 ? errno == EAGAIN || errno == EINTR : n > 0 && c->tls;
+  if (idle && c->tls) {
+    idle = neap__tls_idle(c);
+  } else if (idle) {
+    idle = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
   }
   lua_pushboolean(L, idle);
   return 1;

@@ -16,6 +16,8 @@
 /* Records received with one system call; plain bytes that are sealed before they are sent. */
 #define RECEIVE_BYTES 65536u
 #define SEAL_BYTES 65536u
+/* System calls for one look at what came unasked; session tickets take one. */
+#define IDLE_LOOKS 16
 
 struct neap__tls {
   SSL *ssl;
@@ -134,7 +136,7 @@ int neap__tls_handshake(neap__conn *c, int *event) {
   }
 }
 
-ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want) {
+ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want, bool more) {
   neap__tls *tls = c->tls;
   if (c->fd < 0) return UV_ECONNABORTED;
   for (;;) {
@@ -152,6 +154,7 @@ ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want) {
       return UV_EOF;
     }
     if (wants != SSL_ERROR_WANT_READ) return protocol_failure(c);
+    if (!more) return UV_EAGAIN;
     int rc = receive_records(c);
     if (rc == UV_EOF) {
       snprintf(c->why, sizeof(c->why), "TLS: the stream was cut off: the connection ended without a close_notify");
@@ -159,6 +162,19 @@ ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want) {
     }
     if (rc != 0) return rc;
   }
+}
+
+bool neap__tls_idle(neap__conn *c) {
+  unsigned char byte;
+  size_t n;
+  for (int i = 0; i < IDLE_LOOKS; i++) {
+    ERR_clear_error();
+    int ok = SSL_peek_ex(c->tls->ssl, &byte, 1, &n);
+    if (ok || SSL_get_error(c->tls->ssl, 0) != SSL_ERROR_WANT_READ) return false;
+    int rc = receive_records(c);
+    if (rc != 0) return rc == UV_EAGAIN && !SSL_has_pending(c->tls->ssl);
+  }
+  return false;
 }
 
 ssize_t neap__tls_send(neap__conn *c, const struct iovec *parts, uint32_t count) {

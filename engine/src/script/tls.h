@@ -20,8 +20,11 @@ int neap__tls_start(neap__conn *c, void *context, const char *name);
 void neap__tls_free(neap__tls *tls);
 /* 0: the handshake is done. UV_EAGAIN: call it again when *event is there. UV_EPROTO with c->why, or what failed. */
 int neap__tls_handshake(neap__conn *c, int *event);
-/* As neap__conn_receive, of plain bytes: to `to`, or, if want is 0, to the input buffer. */
-ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want);
+/* As neap__conn_receive, of plain bytes: to `to`, or, if want is 0, to the input buffer. Without `more`, only from
+ * records that are here already; UV_EAGAIN when there are none, so that the socket is the only thing to wait for. */
+ssize_t neap__tls_receive(neap__conn *c, unsigned char *to, size_t want, bool more);
+/* Is there nothing to be read, not even a part of a record, nor the end of the stream? */
+bool neap__tls_idle(neap__conn *c);
 /* As neap__conn_send, of plain bytes. Bytes that are counted may wait in the session: see neap__tls_flush. */
 ssize_t neap__tls_send(neap__conn *c, const struct iovec *parts, uint32_t count);
 /* 0: nothing waits. UV_EAGAIN, or what failed. */

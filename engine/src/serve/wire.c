@@ -221,6 +221,12 @@ static int serve(neap__server *server, neap__call *call, uint32_t args, neap_err
   return call->op->serve(server, call, err);
 }
 
+static void publish_counts(neap__server *server) {
+  atomic_store_explicit(&server->counters.sessions, server->sessions.requests.count, memory_order_relaxed);
+  atomic_store_explicit(&server->counters.transfers, server->sessions.transfers.count, memory_order_relaxed);
+  atomic_store_explicit(&server->counters.instances, server->instances.table.count, memory_order_relaxed);
+}
+
 static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
   if (count < 3 && atomic_load(&server->stopping)) return; /* neap__server_close knocked */
   if (count < 3) {
@@ -246,15 +252,10 @@ static void dispatch(neap__server *server, zmq_msg_t *parts, uint32_t count) {
     neap__write_neutral(server, call.op->neutral);
     call.silent = call.op->neutral == NEAP_ANSWER_SILENCE;
   }
+  publish_counts(server); /* before the answer: who has that may look */
   if (call.silent) return;
   neap__reply(server, &parts[0], &parts[1], &parts[2]);
   if (client) neap__client_answered(&server->clients, client);
-}
-
-static void publish_counts(neap__server *server) {
-  atomic_store_explicit(&server->counters.sessions, server->sessions.requests.count, memory_order_relaxed);
-  atomic_store_explicit(&server->counters.transfers, server->sessions.transfers.count, memory_order_relaxed);
-  atomic_store_explicit(&server->counters.instances, server->instances.table.count, memory_order_relaxed);
 }
 
 /* Receives one message whole. Returns the number of parts, 0 when there is none, -1 when the socket is closed. Parts
@@ -290,7 +291,6 @@ static bool serve_one(neap__server *server, int flags) {
     dispatch(server, parts, (uint32_t)count);
   }
   for (int i = 0; i < count; i++) zmq_msg_close(&parts[i]);
-  publish_counts(server);
   return true;
 }
 

@@ -92,6 +92,21 @@ describe('neap check', function()
     assert.equal('passed', checks.tenants.result)
   end)
 
+  it('leaves no process behind that hangs', function()
+    local directory, remove = kit.directory() -- its name tells our processes from others
+    local other = directory .. '/bad.so'
+    assert.equal(0, (kit.run { 'cp', BAD_SO, other }))
+    assert.equal(1, (kit.check { '--timeout', '1', '--only', 'killed', other, '--params', '{"fault":"blocks"}' }))
+    local left
+    for _ = 1, 50 do -- the kernel ends it, in its own time
+      _, left = kit.run { 'sh', '-c', ("grep -las '%s' /proc/[0-9]*/cmdline"):format((directory:gsub('.$', '[%0]'))) }
+      if left == '' then break end
+      os.execute 'sleep 0.1'
+    end
+    remove()
+    assert.equal('', left)
+  end)
+
   for _, case in ipairs(native) do
     it(("finds a native store that '%s', in '%s'"):format(case[1], case[2]), function()
       expect_found({ BAD_SO, '--params', ('{"fault":"%s"}'):format(case[1]) }, case)
