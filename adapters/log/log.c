@@ -216,10 +216,12 @@ static int start(neap__ls *ls, const char *io, neap_error *err) {
   if (rc == 0 && ls->durability != NEAP__LS_NONE && fsync(ls->dir_fd) != 0) rc = cannot(ls, "sync", errno, err);
   uint64_t took = ls->host->now_ns(ls->host->engine) - from;
   if (rc == 0) rc = neap__ls_io_open(ls->host, io, &ls->io, err);
+  uint32_t objects = ls->index.count, segments = ls->slots_top; /* before the keeper changes them */
+  uint64_t bytes = ls->live_bytes;
   if (rc == 0) rc = neap__ls_keeper_start(ls);
   if (rc) return rc;
   neap__ls_say(ls, NEAP_INFO, "%s: %u objects (%llu bytes) in %u segments, read in %.3f s; io %s%s", ls->base_path,
-               ls->index.count, (unsigned long long)ls->live_bytes, ls->slots_top, (double)took / 1e9,
+               objects, (unsigned long long)bytes, segments, (double)took / 1e9,
                neap__ls_io_is_uring(ls->io) ? "uring" : "threads", ls->direct ? ", O_DIRECT" : "");
   return 0;
 }
