@@ -212,6 +212,8 @@ static void forget_all(neap__ls *ls, neap__ls_segment *segment) {
     for (uint32_t id = first; id <= top && id < first + NEAP__LS_PAGE && segment->live_count; id++) {
       const neap__ls_entry *entry = neap__ls_entry_at(&ls->index, id);
       if (entry->state != NEAP__LS_LIVE || entry->segment != segment->slot) continue;
+      neap_object_key key = neap__ls_index_key(&ls->index, entry);
+      if (NEAP_HAS(ls->host, neap_host, gone)) ls->host->gone(ls->host->engine, &key, 1);
       neap__ls_forget(ls, id);
       ls->counters.evicted_objects++;
     }

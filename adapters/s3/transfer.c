@@ -353,8 +353,8 @@ void neap__s3_transfer_call(neap__s3_transfer *t, neap__s3_call *call) {
   pthread_mutex_lock(&t->lock);
   *(t->last ? &t->last->next : &t->first) = call;
   t->last = call;
+  curl_multi_wakeup(t->multi); /* under the lock: once the call could run, the store may be closed */
   pthread_mutex_unlock(&t->lock);
-  curl_multi_wakeup(t->multi);
 }
 
 void neap__s3_submit(neap__s3_transfer *t, neap__s3_request *r) {

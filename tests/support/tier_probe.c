@@ -186,7 +186,7 @@ static void submit_on_loop(void *arg) {
   submitting = false;
 }
 
-static neap__key key_of(probe_engine *e, uint32_t n) {
+neap__key probe_key(probe_engine *e, uint32_t n) {
   neap__key key = {.space = e->space, .rank = PROBE_RANK, .tenant = n & 1 ? e->tenant : 0};
   memset(key.hash, 0, sizeof(key.hash));
   key.hash[0] = (uint8_t)n;
@@ -206,7 +206,7 @@ probe_request *probe_post_sized(probe_engine *e, neap_op_kind kind, uint32_t fir
   r->task->release = on_release;
   for (uint32_t i = 0; i < count; i++) {
     bool has_data = kind == NEAP_OP_STORE || kind == NEAP_OP_LOAD;
-    r->task->keys[i] = key_of(e, first + i);
+    r->task->keys[i] = probe_key(e, first + i);
     r->task->op.objects[i].bytes = bytes;
     if (has_data) r->task->op.objects[i].data = r->data + i * PROBE_BYTES;
     if (kind == NEAP_OP_STORE) test_fill(r->data + i * PROBE_BYTES, PROBE_BYTES, first + i);
@@ -289,7 +289,7 @@ static void lock_on_loop(void *arg) {
 }
 
 void probe_lock(probe_engine *e, uint32_t n, bool lock) {
-  lock_call call = {.e = e, .key = key_of(e, n), .lock = lock};
+  lock_call call = {.e = e, .key = probe_key(e, n), .lock = lock};
   neap__loop_call(e->loop, lock_on_loop, &call);
 }
 

@@ -92,6 +92,7 @@ int probe_run(probe_engine *e, neap_op_kind kind, uint32_t first, uint32_t count
 int probe_store(probe_engine *e, uint32_t n);
 int probe_load(probe_engine *e, uint32_t n);
 int probe_lookup(probe_engine *e, uint32_t n);
+neap__key probe_key(probe_engine *e, uint32_t n); /* of object n */
 void probe_lock(probe_engine *e, uint32_t n, bool lock);
 
 neap__tier_stats probe_stats(probe_engine *e);

@@ -100,6 +100,19 @@ static void removes_that_fail_refuse_the_store_instead_of_trying_for_ever(void *
   assert_int_equal(probe_run(e, NEAP_OP_STORE, 20, 2), 0);
 }
 
+static void what_the_store_let_go_of_by_itself_is_not_counted(void **state) {
+  probe_engine *e = *state;
+  probe_open_bounded(e, "LRU");
+  assert_int_equal(probe_run(e, NEAP_OP_STORE, 0, 4), 0);
+  neap__key key = probe_key(e, 2);
+  neap_object_key gone = neap__names_object_key(e->names, &key);
+  probe_script.host->gone(probe_script.host->engine, &gone, 1);
+  probe_script.host->gone(probe_script.host->engine, &gone, 1);
+  assert_int_equal(probe_stats(e).used_bytes, 3 * PROBE_BYTES);
+  assert_int_equal(probe_store(e, 2), 0); /* it may come again */
+  assert_int_equal(probe_run(e, NEAP_OP_LOAD, 2, 1), 0);
+}
+
 static void noop_removes_nothing_and_refuses_at_the_capacity(void **state) {
   probe_engine *e = *state;
   probe_open_bounded(e, "noop");
@@ -263,6 +276,7 @@ int main(void) {
       RAW(locked_objects_stay_and_without_victims_a_store_is_refused),
       RAW(a_store_waits_for_the_room_that_victims_make),
       RAW(removes_that_fail_refuse_the_store_instead_of_trying_for_ever),
+      RAW(what_the_store_let_go_of_by_itself_is_not_counted),
       RAW(noop_removes_nothing_and_refuses_at_the_capacity),
       RAW(isolated_lru_spares_the_tenant_that_uses_little),
       RAW(arc_keeps_what_was_read_from_a_scan_that_lru_would_lose_it_to),

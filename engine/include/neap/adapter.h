@@ -127,6 +127,10 @@ typedef struct neap_host {
   int (*inner_can)(neap_inner *inner, neap_op_kind kind);         /* 1 or 0 */
   int (*inner_status)(neap_inner *inner, char *json, size_t cap); /* as neap_adapter.status */
   void (*inner_close)(neap_inner *inner);                         /* no operation is in flight. May block. */
+  /* Tells that the store let go of objects by itself, to keep to a capacity of its own for instance, so that usage and
+   * eviction order stay true. Strings of the keys need to live only during the call. Not called for what remove was
+   * asked to take, and nothing when an inner adapter says it. */
+  void (*gone)(void *engine, const neap_object_key *keys, uint32_t count);
 } neap_host;
 
 /* What an adapter declares so that the framework does it. Zero: the framework's default. The configuration of a tier

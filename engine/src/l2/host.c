@@ -61,6 +61,16 @@ static uint64_t host_now_ns(void *engine) {
   return neap__now_ns();
 }
 
+static void host_gone(void *engine, const neap_object_key *keys, uint32_t count) {
+  neap__tier *tier = engine;
+  neap__key id;
+  pthread_mutex_lock(&tier->lock);
+  for (uint32_t i = 0; i < count; i++)
+    if (neap__catalogue_id_of(tier->catalogue, &keys[i], &id) == 0)
+      neap__catalogue_forget(tier->catalogue, &id, UINT64_MAX);
+  pthread_mutex_unlock(&tier->lock);
+}
+
 static int host_inner_open(void *engine, const char *config_json, void (*done)(void *ctx, neap_op *op), void *ctx,
                            neap_inner **out, neap_error *err) {
   neap__tier *tier = engine;
@@ -80,6 +90,7 @@ void neap__host_init(neap__tier *tier) {
                            .key_parse = neap__key_parse,
                            .crc32c = neap__crc32c,
                            .now_ns = host_now_ns,
-                           .inner_open = host_inner_open};
+                           .inner_open = host_inner_open,
+                           .gone = host_gone};
   neap__inner_install(&tier->host);
 }

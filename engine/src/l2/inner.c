@@ -356,6 +356,7 @@ int neap__inner_open(const neap__inner_parent *parent, const char *config_json, 
   inner->host.memory = host_memory;
   inner->host.now_ns = host_now_ns;
   inner->host.inner_open = host_inner_open;
+  inner->host.gone = NULL; /* what one of several stores lost may still be in another */
   inner->concurrency = inner->config.limits.concurrency;
   inner->batch = inner->config.limits.batch;
   rc = inner->adapter->open(inner->adapter, &inner->host, inner->config.params_json, &inner->self, err);
