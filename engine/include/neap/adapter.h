@@ -157,7 +157,8 @@ typedef struct neap_traits {
  *              checked parameters as one JSON object, valid during the call. On failure returns an error code, fills
  *              err and leaves nothing behind. Called on the thread that opens the engine.
  * store ... list   NULL where not supported; load, store and lookup are required.
- * cancel       a hint that nobody waits for op any more; done(op) is still owed. May be NULL.
+ * cancel       a hint that nobody waits for op any more; done(op) is still owed. It may come while done(op) is being
+ *              called, so op is only compared with the operations that are in flight. May be NULL.
  * status       writes a JSON object of the adapter's own facts into json (NUL-terminated, at most cap bytes); returns
  *              its length or an error. Any thread. May be NULL.
  * close        no operation is in flight; frees self. Called once.
