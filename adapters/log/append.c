@@ -105,11 +105,9 @@ static void sync_done(neap__ls_req *req, int error) {
   neap__ls_segment *segment = (neap__ls_segment *)req;
   neap__ls *ls = segment->store;
   neap__ls_req *chain = NULL;
-  neap__ls_record *lost = NULL;
-  if (error)
-    fail(ls, segment, segment->in_sync, neap__ls_failed(ls, "cannot sync a segment in", ls->base_path, error));
-  else
-    finish_all(ls, segment->in_sync, 0);
+  neap__ls_record *ended = segment->in_sync, *lost = NULL;
+  int code = error ? neap__ls_failed(ls, "cannot sync a segment in", ls->base_path, error) : 0;
+  /* Nothing more goes to a segment that cannot be synced before its writers hear of it, for they may try again. */
   pthread_mutex_lock(&ls->lock);
   ls->counters.syncs++;
   if (error) retire(ls, segment, error);
@@ -123,6 +121,10 @@ static void sync_done(neap__ls_req *req, int error) {
     sync_start(ls, segment, &chain);
   }
   pthread_mutex_unlock(&ls->lock);
+  if (error)
+    fail(ls, segment, ended, code);
+  else
+    finish_all(ls, ended, 0);
   if (lost) fail(ls, segment, lost, NEAP_EIO);
   pthread_mutex_lock(&ls->lock);
   write_ended(ls, segment);

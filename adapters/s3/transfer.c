@@ -221,6 +221,10 @@ static void finish(neap__s3_transfer *t, neap__s3_request *r, int result) {
 
 static void start(neap__s3_transfer *t, neap__s3_request *r) {
   forget_answer(r);
+  if (r->deadline_ns && now_ns(t) >= r->deadline_ns) {
+    finish(t, r, NEAP_ETIMEDOUT);
+    return;
+  }
   r->easy = curl_easy_init();
   bool ok = r->easy && set_target(&t->s3->settings, r) && set_headers(&t->s3->settings, r);
   if (ok) {

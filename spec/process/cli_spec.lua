@@ -115,7 +115,7 @@ describe('neap', function()
     running:signal(server.SIGTERM)
     assert.truthy(server.eventually(10, function() return running:output():find('MPCacheServer closed', 1, true) end))
     running:signal(server.SIGTERM)
-    assert.equal(1, running:wait())
+    assert.equal(1, running:wait(), running:output():sub(-4000))
   end)
 
   it('leaves L1 for the next start when it is told to', function()
