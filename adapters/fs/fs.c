@@ -40,8 +40,8 @@ static int code_of(int errno_value) {
 
 int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_value) {
   char line[512], reason[128];
-  uint64_t now = fs->host->now_ns(fs->host->engine);
   pthread_mutex_lock(&fs->complaint_lock);
+  uint64_t now = fs->host->now_ns(fs->host->engine); /* under the lock, or it may lie before complaint_ns */
   bool burst = fs->complaint_errno == errno_value && now - fs->complaint_ns < BURST_NS;
   uint64_t held = fs->complaints_held;
   fs->complaints_held = burst ? held + 1 : 0;

@@ -49,8 +49,8 @@ void neap__ls_say(neap__ls *ls, neap_log_level level, const char *format, ...) {
 
 int neap__ls_failed(neap__ls *ls, const char *what, const char *name, int errno_value) {
   char reason[128], held_text[64] = "";
-  uint64_t now = ls->host->now_ns(ls->host->engine);
   pthread_mutex_lock(&ls->complaint_lock);
+  uint64_t now = ls->host->now_ns(ls->host->engine); /* under the lock, or it may lie before complaint_ns */
   bool again = ls->complaint_errno == errno_value && now - ls->complaint_ns < BURST_NS;
   uint64_t held = ls->complaints_held;
   ls->complaints_held = again ? held + 1 : 0;
