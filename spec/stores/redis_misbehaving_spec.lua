@@ -38,21 +38,26 @@ describe('redis that misbehaves', function()
     end
   end)
 
+  -- A server that answers everything so, and closes.
+  local function fails_everything(text)
+    against(function(_, connection)
+      connection:write(text)
+      connection:close()
+    end)
+    assert.equals('NEAP_EIO', load(5))
+    assert.equals('NEAP_EIO', (adapter:lookup(key(1))))
+    assert.equals('NEAP_EIO', (adapter:store(key(1), 'hello')))
+    assert.equals('NEAP_EIO', adapter:delete(key(1)))
+    assert.equals('NEAP_EIO', select(2, adapter:list()))
+  end
+
   local cut = {
     ['before a reply'] = '', ['in a header'] = '$1', ['in a value'] = '$5\r\nhel', ['before the end of a value'] =
       '$5\r\nhello',
   }
   for where, text in pairs(cut) do
     it('by closing ' .. where .. ' fails the operation', function()
-      against(function(_, connection)
-        connection:write(text)
-        connection:close()
-      end)
-      assert.equals('NEAP_EIO', load(5))
-      assert.equals('NEAP_EIO', (adapter:lookup(key(1))))
-      assert.equals('NEAP_EIO', (adapter:store(key(1), 'hello')))
-      assert.equals('NEAP_EIO', adapter:delete(key(1)))
-      assert.equals('NEAP_EIO', select(2, adapter:list()))
+      fails_everything(text)
     end)
 
     it('by closing ' .. where .. ' once is asked again', function()
@@ -74,15 +79,7 @@ describe('redis that misbehaves', function()
   }
   for i, text in ipairs(garbage) do
     it(('by answering garbage %d is not believed'):format(i), function()
-      against(function(_, connection)
-        connection:write(text)
-        connection:close()
-      end)
-      assert.equals('NEAP_EIO', load(5))
-      assert.equals('NEAP_EIO', (adapter:lookup(key(1))))
-      assert.equals('NEAP_EIO', (adapter:store(key(1), 'hello')))
-      assert.equals('NEAP_EIO', adapter:delete(key(1)))
-      assert.equals('NEAP_EIO', select(2, adapter:list()))
+      fails_everything(text)
     end)
   end
 
