@@ -32,11 +32,11 @@ local function with_keys(json)
   end
 end
 
---- A store that speaks to a server of its own: module.start() begins one, params(server) tells where it is. Without
---- the program the store is left out: module.missing() says why.
-local function served(module, params)
+--- A store that speaks to a server of its own: module.start(), or what `start` names, begins one; params(server) tells
+--- where it is. Without the program the store is left out: module.missing() says why.
+local function served(module, params, start)
   return function()
-    local server = require('spec.support.' .. module).start()
+    local server = require('spec.support.' .. module)[start or 'start']()
     return params(server), function() server:discard() end
   end, require('spec.support.' .. module).missing
 end
@@ -75,13 +75,17 @@ local shipped = {
 --- Stores with servers.
 ---@param module string that starts one
 ---@param params fun(server: table): string
-local function add(what, name, module, params)
-  local setup, missing = served(module, params)
+---@param start? string
+local function add(what, name, module, params, start)
+  local setup, missing = served(module, params, start)
   shipped[#shipped + 1] = { what = what, name = name, setup = setup, missing = missing and missing() }
 end
 
 add('redis', 'redis over TCP', 'redis', function(server) return ('{"port": %d}'):format(server.port) end)
 add('redis', 'redis over a unix socket', 'redis', function(server) return ('{"path": "%s"}'):format(server.path) end)
+add('redis', 'redis over a cluster', 'redis', function(cluster)
+  return ('{"port": %d}'):format(cluster.nodes[1].port)
+end, 'start_cluster')
 add('s3', nil, 's3', function(server) return without_type(server:config()) end)
 add('http', nil, 'nginx', function(server) return without_type(server:config('kv', '"listing": "nginx"')) end)
 
