@@ -152,13 +152,20 @@ describe('a full disk', function()
     assert.same({}, server.files(disk .. '/l2', '.tmp'))
   end)
 
+  -- A pause is shorter than this test may be held up for: the answer is that of the moment after a store that failed.
+  local function pauses(prompt)
+    return server.eventually(ANSWER_S, function()
+      run_prompts(prompt, prompt)
+      return tier().neap.store_paused
+    end)
+  end
+
   -- Something else has taken all: nothing can be stored, and no room can be made.
   local function hopeless(adapter)
     fill_by_another()
     start(adapter)
     run_prompts(1, 20)
-    local shown = tier()
-    assert.is_true(shown.neap.store_paused)
+    assert.truthy(pauses(20))
     assert.is_true(metric 'neap_l2_no_space_refused_total' > 0)
     assert.is_true(metric 'neap_l2_no_space_pauses_total' > 0)
     assert.equal(1, said 'has no space left')
@@ -180,7 +187,7 @@ describe('a full disk', function()
   it('costs nothing that was stored before where nothing may be evicted', function()
     start(FILES:format ',"eviction":{"eviction_policy":"noop"}')
     run_prompts(1, PROMPTS)
-    assert.is_true(tier().neap.store_paused)
+    assert.truthy(pauses(PROMPTS))
     local _, listed = get.objects(running)
     assert.equal(listed, metric 'neap_l2_stored_objects_total')
     assert.equal(1, said 'has no space left')
