@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * trace/trace.h - requests that a cache was asked for, in memory: what replays read and recordings write.
+ *
+ * Chunks are dense numbers of a lineage; a format that knows no prefixes gives each chunk a request of its own and no
+ * parent. A trace is not changed once it is loaded: any number of threads may read it. */
+#pragma once
+#include "policy/lineage.h"
+
+typedef struct neap__trace_request {
+  uint64_t first;    /* index into neap__trace.chunk */
+  uint64_t session;  /* 0: not told */
+  uint32_t time_ms;  /* since the first request */
+  uint32_t chunks;
+  uint32_t tenant;   /* index into neap__trace.tenants */
+  uint32_t output_tokens;
+} neap__trace_request;
+
+typedef struct neap__trace {
+  char *name; /* file name without directories and endings */
+  const char *format;
+  uint64_t began_us;     /* of the first request, in the file's own clock */
+  uint32_t chunk_tokens; /* 0: not told */
+  uint32_t request_count, tenant_count;
+  uint64_t references;
+  neap__trace_request *requests; /* [request_count] in file order */
+  uint32_t *chunk;               /* [references] chunk numbers, head of a prompt first */
+  char **tenants;                /* [tenant_count], at least one: "" */
+  uint32_t *units;               /* by chunk number: size in KiB (at least 1); NULL if the format tells none */
+  neap__lineage lineage;
+} neap__trace;
+
+/* Said now and then while a file is read or written; done and total in bytes, total 0 if unknown. */
+typedef void (*neap__trace_progress)(void *ctx, uint64_t done, uint64_t total);
+
+typedef struct neap__trace_options {
+  const char *format;  /* a name of neap__trace_formats, NULL: told by the file */
+  const char *columns; /* of "csv": "time,key,size,tenant"-like list; NULL: by its header line */
+  uint64_t requests_max; /* 0: all */
+  neap__trace_progress progress;
+  void *ctx;
+} neap__trace_options;
+
+/* Loads a file, compressed (gzip, xz, zstd) or not. 0, NEAP_ENOENT, NEAP_EIO, NEAP_ENOMEM, or NEAP_EINVAL with the line
+ * or record number, the field, the value and what was expected in err. */
+int neap__trace_load(const char *path, const neap__trace_options *options, neap__trace **out, neap_error *err);
+
+/* Writes a trace in a format that can be written; 0, NEAP_EIO, NEAP_ENOSPC, NEAP_ENOTSUP (the format cannot say what
+ * the trace has), NEAP_EINVAL (no such format, with the nearest name). The file appears whole or not at all. */
+int neap__trace_save(const neap__trace *trace, const char *path, const neap__trace_options *options, neap_error *err);
+
+void neap__trace_free(neap__trace *trace);
+
+/* Names of the formats, one line each about what they are; NULL ends the list. */
+typedef struct neap__trace_format {
+  const char *name, *about;
+  bool writes;
+} neap__trace_format;
+const neap__trace_format *neap__trace_formats(void);
+
+/* --- building one ----------------------------------------------------------------------------------------------- */
+
+neap__trace *neap__trace_new(const char *name, const char *format); /* NULL: no memory */
+/* Appends a request; hashes head first, parents follow from their order if chained. units may be NULL (all or none).
+ * tenant: its name, NULL is "". */
+int neap__trace_add(neap__trace *trace, uint64_t time_us, const char *tenant, uint64_t session, const uint64_t *hashes,
+                    const uint32_t *units, uint32_t chunks, bool chained, uint32_t output_tokens);
