@@ -140,11 +140,12 @@ static void arc_remove(arc *a, const neap_event *ev) {
   if (a->nodes[i].place == NEAP__ABSENT) return;
   arc_take(a, i, NEAP__ABSENT);
   a->residents--;
-  if (ev->reason == NEAP_REMOVE_EVICT) ghost_add(a, ev, a->nodes[i].side);
+  if (ev->detail == NEAP_REMOVE_EVICT) ghost_add(a, ev, a->nodes[i].side);
   ghosts_trim(a);
 }
 
-static void arc_on_events(void *self, const neap_event *events, uint32_t count) {
+static int arc_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)err;
   arc *a = self;
   for (uint32_t n = 0; n < count; n++) {
     const neap_event *ev = &events[n];
@@ -160,6 +161,7 @@ static void arc_on_events(void *self, const neap_event *events, uint32_t count) 
       arc_put_newest(a, ev->slot + 1, node->side);
     }
   }
+  return 0;
 }
 
 /* --- victims -------------------------------------------------------------------------------------------------- */
@@ -170,7 +172,8 @@ static uint32_t in_scope(const arc *a, uint32_t i, uint32_t scope) {
   return i;
 }
 
-static uint32_t arc_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max) {
+static int arc_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
+  (void)err;
   arc *a = self;
   uint32_t got = 0;
   uint32_t next[2] = {in_scope(a, a->t[ONCE].oldest, scope), in_scope(a, a->t[AGAIN].oldest, scope)};
@@ -182,7 +185,7 @@ static uint32_t arc_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
     arc_take(a, i, NEAP__PROPOSED);
     out[got++] = i - 1;
   }
-  return got;
+  return (int)got;
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
@@ -196,7 +199,8 @@ static void arc_destroy(void *self) {
   free(a);
 }
 
-static int arc_create(const neap_policy_context *context, void **self, neap_error *err) {
+static int arc_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
+  (void)policy;
   arc *a = calloc(1, sizeof(*a));
   if (a == NULL) goto no_memory;
   uint32_t buckets = 1;
@@ -219,6 +223,7 @@ const neap_policy neap__policy_arc = {
     .magic = NEAP_POLICY_MAGIC,
     .abi = NEAP_POLICY_ABI,
     .size = sizeof(neap_policy),
+    .wants = NEAP__WANTS_BASIC,
     .name = "ARC",
     .create = arc_create,
     .on_events = arc_on_events,

@@ -13,6 +13,9 @@ extern const neap_policy neap__policy_isolated_lru;
 extern const neap_policy neap__policy_arc;
 extern const neap_policy neap__policy_noop;
 
+/* What a policy that keeps an order has to hear of. */
+#define NEAP__WANTS_BASIC (NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE) | NEAP_WANTS(KEEP))
+
 /* Where a slot is. A proposed slot is in no list, so that it cannot be proposed again before REMOVE or KEEP. */
 typedef enum neap__place { NEAP__ABSENT = 0, NEAP__LISTED, NEAP__PROPOSED } neap__place;
 

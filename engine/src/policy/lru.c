@@ -24,7 +24,8 @@ typedef struct lru {
   lru_node nodes[]; /* slots + 1, see builtin.h */
 } lru;
 
-static int lru_create(const neap_policy_context *context, void **self, neap_error *err) {
+static int lru_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
+  (void)policy;
   lru *l = calloc(1, sizeof(*l) + ((size_t)context->slots + 1) * sizeof(lru_node));
   if (l == NULL) return neap__fail(err, NEAP_ENOMEM, "LRU: no memory for %u slots", context->slots);
   *self = l;
@@ -62,11 +63,14 @@ static void lru_event(lru *l, const neap_event *ev) {
   }
 }
 
-static void lru_on_events(void *self, const neap_event *events, uint32_t count) {
+static int lru_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)err;
   for (uint32_t n = 0; n < count; n++) lru_event(self, &events[n]);
+  return 0;
 }
 
-static uint32_t lru_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max) {
+static int lru_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
+  (void)err;
   lru *l = self;
   uint32_t got = 0;
   uint32_t next = 0;
@@ -76,13 +80,14 @@ static uint32_t lru_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
     lru_take(l, i, NEAP__PROPOSED);
     out[got++] = i - 1;
   }
-  return got;
+  return (int)got;
 }
 
 const neap_policy neap__policy_lru = {
     .magic = NEAP_POLICY_MAGIC,
     .abi = NEAP_POLICY_ABI,
     .size = sizeof(neap_policy),
+    .wants = NEAP__WANTS_BASIC,
     .name = "LRU",
     .create = lru_create,
     .on_events = lru_on_events,

@@ -5,8 +5,7 @@
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next request for victims. A full buffer is flushed by the thread that filled it. The policy instance
  * is entered under one lock, so it needs none. Built-ins: "LRU" (tail-first by the order of events), "IsolatedLRU"
- * (one LRU per tenant), "ARC", "noop". A policy that is not built in is completed by the built-in LRU when its answer
- * is short; a built-in is not: it has named all there is, or it is noop and means it. */
+ * (one LRU per tenant), "ARC", "noop". What the policy is trusted with is in policy/instance.h. */
 #pragma once
 #include <neap/policy.h>
 

@@ -8,11 +8,11 @@
 #include "policy/lineage.h"
 
 typedef struct neap__trace_request {
-  uint64_t first;    /* index into neap__trace.chunk */
-  uint64_t session;  /* 0: not told */
-  uint32_t time_ms;  /* since the first request */
+  uint64_t first;   /* index into neap__trace.chunk */
+  uint64_t session; /* 0: not told */
+  uint32_t time_ms; /* since the first request */
   uint32_t chunks;
-  uint32_t tenant;   /* index into neap__trace.tenants */
+  uint32_t tenant; /* index into neap__trace.tenants */
   uint32_t output_tokens;
 } neap__trace_request;
 
@@ -34,8 +34,8 @@ typedef struct neap__trace {
 typedef void (*neap__trace_progress)(void *ctx, uint64_t done, uint64_t total);
 
 typedef struct neap__trace_options {
-  const char *format;  /* a name of neap__trace_formats, NULL: told by the file */
-  const char *columns; /* of "csv": "time,key,size,tenant"-like list; NULL: by its header line */
+  const char *format;    /* a name of neap__trace_formats, NULL: told by the file */
+  const char *columns;   /* of "csv": "time,key,size,tenant"-like list; NULL: by its header line */
   uint64_t requests_max; /* 0: all */
   neap__trace_progress progress;
   void *ctx;
