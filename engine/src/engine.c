@@ -20,7 +20,8 @@ static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
   const neap_policy *policy = neap__policy_find(e->config.eviction_policy, err);
   if (!policy) return NEAP_EINVAL;
-  int rc = neap__stream_open(policy, neap__l1_slots(&l1), &e->stream, err);
+  const neap__instance_config instance = {.policy = policy, .slots = neap__l1_slots(&l1)};
+  int rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
   l1.emit_ctx = e->stream;
