@@ -39,26 +39,6 @@ struct neap__stream {
   void *told_ctx;
 };
 
-static const neap_policy *const builtins[] = {&neap__policy_lru, &neap__policy_isolated_lru, &neap__policy_arc,
-                                              &neap__policy_noop};
-
-/* --- which policy --------------------------------------------------------------------------------------------- */
-
-const neap_policy *neap__policy_find(const char *name, neap_error *err) {
-  const char *names[NEAP_ARRAY_LEN(builtins)];
-  char list[128] = "";
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(builtins); i++) {
-    if (strcmp(name, builtins[i]->name) == 0) return builtins[i];
-    names[i] = builtins[i]->name;
-    size_t used = strlen(list);
-    snprintf(list + used, sizeof(list) - used, "%s%s", i == 0 ? "" : ", ", names[i]);
-  }
-  const char *near = neap__nearest(name, names, NEAP_ARRAY_LEN(names));
-  neap__fail(err, NEAP_EINVAL, "eviction policy '%.64s' is unknown; expected one of %s%s%s%s", name, list,
-             near == NULL ? "" : "; did you mean '", near == NULL ? "" : near, near == NULL ? "" : "'?");
-  return NULL;
-}
-
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
 /* Under policy_lock, after each call into the instance: the policy may be another one, or out. */

@@ -4,17 +4,15 @@
  *
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next question to it. A full buffer is flushed by the thread that filled it. The policy instance is
- * entered under one lock, so it needs none; whoever asks waits for a call already under way. What the policy is trusted
- * with is in policy/instance.h. Any thread may call any function here, open and close aside. */
+ * entered under one lock, so it needs none; whoever asks waits for a call already under way. Any thread may call any
+ * function here, open and close aside. Not here: which policies there are (policy/registry.h), and what one is trusted
+ * with (policy/instance.h). */
 #pragma once
 #include <neap/policy.h>
 
 #include "policy/instance.h"
 
 typedef struct neap__stream neap__stream;
-
-/* The built-in of that name (case matters: LMCache's spelling), or NULL with the nearest name in err. */
-const neap_policy *neap__policy_find(const char *name, neap_error *err);
 
 /* Opens a stream for slots 0 .. config->slots-1. The errors of neap__instance_open. */
 int neap__stream_open(const neap__instance_config *config, neap__stream **out, neap_error *err);
