@@ -68,6 +68,10 @@ typedef struct neap__l1_config {
   /* Called after a state change with the events of one call, in order. May be NULL. Must not call back into L1. */
   void (*emit)(void *ctx, const neap_event *events, uint32_t count);
   void *emit_ctx;
+  /* Called when an object becomes resident (reason 0) and when it leaves. May be NULL. A shard is locked: must be quick
+   * and must not call back into L1. */
+  void (*moved)(void *ctx, const neap__key *key, neap_remove_reason reason, uint64_t bytes);
+  void *moved_ctx;
 } neap__l1_config;
 
 /* What neap__l1_open found. */

@@ -203,6 +203,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
   uint64_t word = atomic_load(&s->word);
   neap__l1_unlink(l1, slot);
   neap__l1_emit(l1, NEAP_EV_REMOVE, reason, slot, 0);
+  if (l1->config.moved) l1->config.moved(l1->config.moved_ctx, &s->key, reason, s->bytes);
   atomic_fetch_sub(&l1->tenant_bytes[s->key.tenant], neap__l1_rounded(l1, s->bytes));
   atomic_fetch_sub(&l1->objects, 1);
   /* The word first, then the pins: a release that ends the last lease meanwhile sees DOOMED and frees, or its pin is
@@ -371,6 +372,7 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
   atomic_fetch_add(&l1->inserted_objects, 1);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & 0xff00, NEAP_SLOT_RESIDENT));
   neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, request);
+  if (l1->config.moved) l1->config.moved(l1->config.moved_ctx, &s->key, 0, s->bytes);
 }
 
 int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,

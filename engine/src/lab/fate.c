@@ -72,7 +72,8 @@ void neap__fate_close(neap__fate *f) {
 }
 
 void neap__fate_policy(neap__fate *f, const char *spec, const char *place) {
-  rule fresh = {""};
+  rule fresh;
+  memset(&fresh, 0, sizeof(fresh));
   snprintf(fresh.spec, sizeof(fresh.spec), "%s", spec);
   snprintf(fresh.place, sizeof(fresh.place), "%s", place);
   pthread_mutex_lock(&f->policy_lock);
@@ -118,15 +119,17 @@ void neap__fate_note(neap__fate *f, const neap__key *key, neap__fate_reason reas
   pthread_mutex_unlock(lock);
 }
 
-void neap__fate_removed(void *ctx, const neap__key *key, neap_remove_reason reason, uint64_t bytes) {
+void neap__fate_moved(void *fate, const neap__key *key, neap_remove_reason reason, uint64_t bytes) {
+  neap__fate *f = fate;
   static const neap__fate_reason reasons[] = {[NEAP_REMOVE_EVICT] = NEAP_FATE_EVICTED,
                                               [NEAP_REMOVE_DELETE] = NEAP_FATE_DELETED,
                                               [NEAP_REMOVE_CLEAR] = NEAP_FATE_CLEARED,
                                               [NEAP_REMOVE_EXPIRE] = NEAP_FATE_EXPIRED};
-  neap__fate_note(ctx, key, reasons[reason], bytes);
+  if (reason == 0)
+    atomic_fetch_add(&f->inserted, bytes);
+  else
+    neap__fate_note(f, key, reasons[reason], bytes);
 }
-
-void neap__fate_inserted(neap__fate *f, uint64_t bytes) { atomic_fetch_add(&f->inserted, bytes); }
 
 bool neap__fate_find(neap__fate *f, const neap__key *key, neap__fate_entry *out) {
   uint64_t tag = tag_of(key);

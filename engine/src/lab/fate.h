@@ -45,10 +45,8 @@ void neap__fate_close(neap__fate *fate);
 /* The policy at work from now on, as it was written, and where its hook for victims is ("" if that is not known). */
 void neap__fate_policy(neap__fate *fate, const char *spec, const char *place);
 
-/* An object became resident. */
-void neap__fate_inserted(neap__fate *fate, uint64_t bytes);
-/* ctx is a neap__fate; fits neap__l1_config.removed. */
-void neap__fate_removed(void *ctx, const neap__key *key, neap_remove_reason reason, uint64_t bytes);
+/* An object became resident (reason 0) or left L1. fate is a neap__fate; fits neap__l1_config.moved. */
+void neap__fate_moved(void *fate, const neap__key *key, neap_remove_reason reason, uint64_t bytes);
 void neap__fate_note(neap__fate *fate, const neap__key *key, neap__fate_reason reason, uint64_t bytes);
 
 /* False: nothing is known. The last note counts. */
