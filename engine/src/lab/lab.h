@@ -25,6 +25,7 @@ typedef struct neap__lab_config {
   uint64_t l1_bytes;        /* what L1 keeps before eviction begins */
   uint32_t window;          /* requests of a sliding window; 0: 4096 */
   uint64_t record_bytes;    /* bound of the recording; 0: nothing is recorded */
+  uint32_t chunk_tokens;    /* said in the recording */
   uint32_t ring_words;      /* 0: 1 Mi */
   /* FILE:LINE of a policy's hook, or NULL; may be NULL itself. */
   const char *(*place)(const neap_policy *policy, const char *hook);
