@@ -43,6 +43,9 @@ static bool salt_record(neap__lab *lab, const neap__lab_record *from, uint32_t c
     neap__lab_record *grown = realloc(lab->record, sizeof(*grown) + room * sizeof(grown->chunk[0]));
     if (grown == NULL) return false;
     lab->record = grown;
+    uint32_t *units = realloc(lab->units, room * sizeof(*units));
+    if (units == NULL) return false;
+    lab->units = units;
     lab->record_room = room;
   }
   const char *model = (const char *)(uintptr_t)from->model;
@@ -61,6 +64,7 @@ static bool salt_record(neap__lab *lab, const neap__lab_record *from, uint32_t c
 static void use(neap__lab *lab, const neap__lab_record *from, uint32_t chunks) {
   if (!salt_record(lab, from, chunks)) return;
   const neap__lab_record *r = lab->record;
+  neap__lab_record_append(lab, r, chunks);
   const neap__tally more = {.requests = 1, .asked = r->asked, .found = r->found, .found_l1 = r->found_l1};
   pthread_mutex_lock(&lab->lock);
   if (chunks) lab->chunk_kib = r->kib;
@@ -113,7 +117,7 @@ int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool wa
                                 .capacity_kib = NEAP_MAX(lab->config.l1_bytes / 1024, 1),
                                 .window = (uint32_t)lab->window.requests_max,
                                 .epoch_ns = lab->opened_ns};
-  (void)warm;
+  if (warm) config.warm = neap__lab_record_trace(lab);
   pthread_mutex_lock(&lab->lock);
   config.chunk_kib = lab->chunk_kib;
   pthread_mutex_unlock(&lab->lock);
@@ -218,6 +222,7 @@ void neap__lab_status_get(neap__lab *lab, neap__lab_status *out) {
   out->dropped = ring.dropped;
   out->waiting = ring.waiting;
   out->l1_bytes = lab->config.l1_bytes;
+  neap__lab_record_stats_get(lab, &out->record);
   out->chunk_kib = lab->chunk_kib;
   out->shadow_count = lab->shadow_count;
   for (uint32_t i = 0; i < lab->shadow_count; i++) neap__shadow_stats_get(lab->shadows[i], &out->shadows[i]);
@@ -256,6 +261,16 @@ void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const char *path, 
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
+static void free_lab(neap__lab *lab) {
+  pthread_mutex_destroy(&lab->change_lock);
+  pthread_mutex_destroy(&lab->lock);
+  neap__record_close(lab->recording);
+  neap__ring_close(lab->ring);
+  free(lab->record);
+  free(lab->units);
+  free(lab);
+}
+
 int neap__lab_open(const neap__lab_config *config, neap__lab **out, neap_error *err) {
   neap__lab *lab = calloc(1, sizeof(*lab));
   if (lab == NULL || neap__ring_open(config->ring_words ? config->ring_words : RING_WORDS, &lab->ring) != 0) {
@@ -272,12 +287,12 @@ int neap__lab_open(const neap__lab_config *config, neap__lab **out, neap_error *
   char place[256];
   neap__lab_place(lab, &lab->policy, place, sizeof(place));
   neap__fate_policy(config->fate, lab->policy.text, place);
-  if (pthread_create(&lab->thread, NULL, run, lab) != 0) {
-    pthread_mutex_destroy(&lab->change_lock);
-    pthread_mutex_destroy(&lab->lock);
-    neap__ring_close(lab->ring);
-    free(lab);
-    return neap__fail(err, NEAP_ENOMEM, "cannot start the thread of the policy lab");
+  int rc = neap__lab_record_open(lab, err);
+  if (rc == 0 && pthread_create(&lab->thread, NULL, run, lab) != 0)
+    rc = neap__fail(err, NEAP_ENOMEM, "cannot start the thread of the policy lab");
+  if (rc) {
+    free_lab(lab);
+    return rc;
   }
   *out = lab;
   return 0;
@@ -290,9 +305,5 @@ void neap__lab_close(neap__lab *lab) {
   pthread_join(lab->thread, NULL);
   for (uint32_t i = 0; i < lab->shadow_count; i++) neap__shadow_close(lab->shadows[i]);
   neap__shadow_close(lab->reference);
-  pthread_mutex_destroy(&lab->change_lock);
-  pthread_mutex_destroy(&lab->lock);
-  neap__ring_close(lab->ring);
-  free(lab->record);
-  free(lab);
+  free_lab(lab);
 }

@@ -74,8 +74,11 @@ int neap__lab_switch(neap__lab *lab, const char *spec, const neap__lab_trial *tr
 /* The live policy's file again, or a built-in anew; also what comes after a policy was put out. */
 int neap__lab_reload(neap__lab *lab, const neap__lab_trial *trial, neap_error *err);
 
-/* Writes the recording to a file, as neap__trace_save does. NEAP_ENOTSUP: nothing is recorded. */
+/* Writes the recording to a file, which appears whole or not at all (trace/record.h). NEAP_ENOTSUP (nothing is
+ * recorded), NEAP_EIO, NEAP_ENOSPC, NEAP_ENOMEM. */
 int neap__lab_record_save(neap__lab *lab, const char *path, neap_error *err);
+/* The same into a file without a name, in TMPDIR; *fd is the caller's to close. */
+int neap__lab_record_file(neap__lab *lab, int *fd, neap_error *err);
 
 /* --- looking ---------------------------------------------------------------------------------------------------- */
 
@@ -89,8 +92,9 @@ typedef struct neap__lab_change {
 
 typedef struct neap__lab_record_stats {
   bool on;
-  uint64_t requests, references, bytes, bytes_max;
-  uint64_t forgotten; /* requests that made way for later ones */
+  uint64_t requests, bytes, bytes_max; /* held */
+  uint64_t forgotten, lost;            /* requests: made way for later ones, could not be recorded */
+  uint64_t references, repeated;       /* in all; repeated: chunks that were known */
 } neap__lab_record_stats;
 
 typedef struct neap__lab_status {

@@ -11,6 +11,7 @@
 #include "lab/lab.h"
 #include "lab/ring.h"
 #include "lab/salt.h"
+#include "trace/record.h"
 
 typedef struct lab_trial {
   bool on;
@@ -26,6 +27,9 @@ struct neap__lab {
   pthread_t thread;
   atomic_bool stop;
   uint64_t opened_ns;
+  neap__record *recording; /* NULL: none is made */
+  uint64_t began_us;       /* by the wall clock */
+  _Atomic uint32_t tenant_high; /* the highest number recorded */
   pthread_mutex_t change_lock;
   pthread_mutex_t lock; /* all below, but the thread's */
   neap__shadow *shadows[NEAP_SHADOWS_MAX];
@@ -41,6 +45,7 @@ struct neap__lab {
   bool said_out; /* that the live policy is out */
   /* the thread's */
   neap__lab_record *record;
+  uint32_t *units; /* [record_room], as record.chunk */
   uint32_t record_room;
 };
 
@@ -51,3 +56,10 @@ void neap__lab_place(const neap__lab *lab, const neap__policy_spec *spec, char *
 /* lab.c: a shadow for spec, warmed with the recorded traffic if there is any. Under change_lock. */
 int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool warm, neap__shadow **out,
                           neap_error *err);
+
+/* recording.c */
+int neap__lab_record_open(neap__lab *lab, neap_error *err);
+void neap__lab_record_append(neap__lab *lab, const neap__lab_record *record, uint32_t chunks); /* lab thread */
+/* What was recorded, the caller's to free; NULL: nothing is recorded, or it cannot be read (said in the log). */
+neap__trace *neap__lab_record_trace(neap__lab *lab);
+void neap__lab_record_stats_get(neap__lab *lab, neap__lab_record_stats *out);
