@@ -10,7 +10,7 @@
 typedef struct neap__trace_request {
   uint64_t first;   /* index into neap__trace.chunk */
   uint64_t session; /* 0: not told */
-  uint32_t time_ms; /* since the first request */
+  uint32_t time_ms; /* since the earliest request; a file may be out of order */
   uint32_t chunks;
   uint32_t tenant; /* index into neap__trace.tenants */
   uint32_t output_tokens;
@@ -19,7 +19,7 @@ typedef struct neap__trace_request {
 typedef struct neap__trace {
   char *name; /* file name without directories and endings */
   const char *format;
-  uint64_t began_us;     /* of the first request, in the file's own clock */
+  uint64_t began_us;     /* of the earliest request, in the file's own clock */
   uint32_t chunk_tokens; /* 0: not told */
   uint32_t request_count, tenant_count;
   uint64_t references;
@@ -28,6 +28,7 @@ typedef struct neap__trace {
   char **tenants;                /* [tenant_count], at least one: "" */
   uint32_t *units;               /* by chunk number: size in KiB (at least 1); NULL if the format tells none */
   neap__lineage lineage;
+  neap__lineage tenant_index; /* of neap__trace_add: tenant numbers by hash of the name */
 } neap__trace;
 
 /* Said now and then while a file is read or written; done and total in bytes, total 0 if unknown. */
