@@ -126,7 +126,7 @@ static void print_cell(FILE *out, const neap__plot *plot, const cell *at) {
 static void print_rows(FILE *out, const neap__plot *plot, const canvas *c) {
   for (uint32_t row = 0; row < c->height; row++) {
     bool labelled = row == 0 || row == c->height / 2 || row == c->height - 1;
-    double y = row == c->height - 1 ? 0 : row == 0 ? c->y_most : c->y_most * (1 - (row + 0.5) / c->height);
+    double y = row == 0 ? c->y_most : row == c->height - 1 ? 0 : c->y_most / 2; /* an odd number of rows */
     if (labelled)
       fprintf(out, "%4.0f%% ", y * 100);
     else
@@ -175,7 +175,7 @@ void neap__plot_draw(FILE *out, const neap__plot *plot) {
     }
   c->y_most = fmin(1, fmax(0.1, ceil(c->y_most * 10 - 1e-9) / 10));
   c->width = NEAP_MIN(plot->columns, COLUMNS_MAX) - LEFT - 2;
-  c->height = NEAP_MIN(plot->rows, ROWS_MAX);
+  c->height = NEAP_MIN(plot->rows | 1, ROWS_MAX - 1);
   if (points >= 2) {
     for (uint32_t i = plot->count; i-- > 0;) /* where two meet, the first one is seen */
       draw_series(c, &plot->series[i], i, plot->points);

@@ -10,18 +10,13 @@
 #include "base/json.h"
 #include "replay/chart.h"
 
-#define PLOT_ROWS 14u
+#define PLOT_ROWS 13u
 
 static const neap__replay_run *run_at(const neap__replay_study *study, uint32_t size, uint32_t policy) {
   return &study->runs[size * study->policies + policy];
 }
 
 /* --- JSON --------------------------------------------------------------------------------------------------------- */
-
-static double fraction_of(const neap__replay_study *study, uint32_t size, const neap__replay_run *run) {
-  if (study->size[size].kind == NEAP_REPLAY_FRACTION) return study->size[size].value;
-  return (double)run->capacity / (double)study->input->units_total;
-}
 
 static void add_costs(cJSON *line, const neap__replay_run *run) {
   cJSON_AddNumberToObject(line, "recompute_s", run->all_us * 1e-6);
@@ -36,7 +31,7 @@ static void show_json(FILE *out, const neap__replay_study *study, uint32_t size,
   cJSON_AddStringToObject(line, "trace", input->trace->name);
   cJSON_AddStringToObject(line, "policy", study->policy[policy].text);
   cJSON_AddStringToObject(line, "order", input->head_first ? "head" : "tail");
-  cJSON_AddNumberToObject(line, "size_fraction", fraction_of(study, size, run));
+  cJSON_AddNumberToObject(line, "size_fraction", neap__replay_fraction(study, run));
   cJSON_AddNumberToObject(line, "size_chunks", (double)run->chunks);
   cJSON_AddNumberToObject(line, "requests", (double)run->stats.requests);
   cJSON_AddNumberToObject(line, "accesses", (double)run->stats.accesses);
@@ -122,7 +117,7 @@ static uint32_t over_size(const neap__replay_study *study, uint32_t policy, doub
   for (uint32_t s = 0; s < study->sizes; s++) {
     const neap__replay_run *run = run_at(study, s, policy);
     uint32_t at = s;
-    double size = (double)run->capacity / (double)study->input->units_total;
+    double size = neap__replay_fraction(study, run);
     for (; at > 0 && x[at - 1] > size; at--) x[at] = x[at - 1], y[at] = y[at - 1];
     x[at] = size;
     y[at] = run->rc == 0 ? neap__replay_prefix_ratio(run) : NAN;

@@ -19,6 +19,7 @@
 #define INNER_H (HEIGHT - TOP - BOTTOM)
 #define NAME_GAP 13.0 /* between two names of lines */
 #define TICKS 6
+#define TICK_GAP 40.0
 #define NAMES_MAX 64u
 
 /* --- text --------------------------------------------------------------------------------------------------------- */
@@ -191,10 +192,25 @@ static void x_tick(FILE *out, const axis *x, double value, neap__chart_unit unit
   fputs("</text>\n", out);
 }
 
-static void draw_x_axis(FILE *out, const axis *x, neap__chart_unit unit, const char *name) {
+/* Ticks at the points themselves, as far as their numbers have room. */
+static void tick_points(FILE *out, const axis *x, neap__chart_unit unit, const neap__chart_series *s) {
+  double last = -INFINITY;
+  for (uint32_t i = 0; i < s->count; i++) {
+    double at = place(x, s->x[i]);
+    if (at - last < TICK_GAP) continue;
+    x_tick(out, x, s->x[i], unit);
+    last = at;
+  }
+}
+
+/* points: whose marks are to be numbered, or NULL. */
+static void draw_x_axis(FILE *out, const axis *x, neap__chart_unit unit, const char *name,
+                        const neap__chart_series *points) {
   fprintf(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM,
           HEIGHT - BOTTOM);
-  if (x->log) {
+  if (points) {
+    tick_points(out, x, unit, points);
+  } else if (x->log) {
     static const double one[] = {1}, three[] = {1, 2, 5};
     bool wide = x->most / x->least > 1000;
     const double *mark = wide ? one : three;
@@ -303,15 +319,18 @@ static void draw_names(FILE *out, const neap__chart_lines *chart, const axis *y)
 
 void neap__chart_draw_lines(FILE *out, const neap__chart_lines *chart) {
   axis x = {.least = INFINITY, .most = -INFINITY, .from = LEFT, .to = WIDTH - RIGHT, .log = chart->x_log};
-  const axis y = {.most = 1, .from = HEIGHT - BOTTOM, .to = TOP};
+  axis y = {.from = HEIGHT - BOTTOM, .to = TOP};
   for (uint32_t i = 0; i < chart->count; i++)
     for (uint32_t k = 0; k < chart->series[i].count; k++) {
+      y.most = fmax(y.most, chart->series[i].y[k]); /* not NAN, if there is a number */
       x.least = fmin(x.least, chart->series[i].x[k]);
       x.most = fmax(x.most, chart->series[i].x[k]);
     }
+  double step = y.most > 0.5 ? 0.2 : y.most > 0.2 ? 0.1 : y.most > 0.1 ? 0.05 : 0.02;
+  y.most = fmin(1, fmax(step, ceil(y.most / step - 1e-9) * step));
   open_svg(out, chart->id, chart->title, chart->about);
-  draw_y_axis(out, &y, 0.2, NEAP_CHART_PERCENT, chart->y_label, WIDTH - RIGHT);
-  draw_x_axis(out, &x, chart->x_unit, chart->x_label);
+  draw_y_axis(out, &y, step, NEAP_CHART_PERCENT, chart->y_label, WIDTH - RIGHT);
+  draw_x_axis(out, &x, chart->x_unit, chart->x_label, chart->marks && chart->count ? &chart->series[0] : NULL);
   for (uint32_t i = 0; i < chart->count; i++)
     if (chart->series[i].guide) draw_series(out, chart, &chart->series[i], &x, &y);
   for (uint32_t i = 0; i < chart->count; i++)

@@ -28,7 +28,8 @@ typedef struct neap__chart_series {
 } neap__chart_series;
 
 /* Lines over a numeric axis. id: unique in the page; title and about are for those who cannot see the chart; marks: a
- * mark at each point. The y axis is from 0 to 1, in percent. */
+ * mark at each point of all series but guides, and numbers below those of the first one. The y axis is in percent, from
+ * 0 to a little above what there is. */
 typedef struct neap__chart_lines {
   const char *id, *title, *about, *x_label, *y_label;
   neap__chart_unit x_unit;

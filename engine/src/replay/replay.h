@@ -48,9 +48,9 @@ bool neap__replay_needs_future(const neap__policy_spec *policy);
 /* How many distinct chunks were touched between two touches of the same one, exactly (Mattson, Gecsei, Slutz and
  * Traiger, "Evaluation techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). An LRU of c objects hits
  * whenever that is less than c, so hits[c] is its curve for all sizes at once.
- * histogram[b]: distances d with 2^b <= d + 1 < 2^(b+1) */
+ * histogram[0]: distance 0; [b]: distances from 2^(b-1) to 2^b - 1 */
 typedef struct neap__replay_reuse {
-  uint64_t histogram[32], cold; /* cold: first touches */
+  uint64_t histogram[33], cold; /* cold: first touches */
   uint64_t *hits;               /* [distinct + 1] */
 } neap__replay_reuse;
 

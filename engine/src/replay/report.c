@@ -38,7 +38,8 @@ static const neap__replay_run *run_at(const neap__replay_study *study, uint32_t 
   return &study->runs[size * study->policies + policy];
 }
 
-static double share_of_trace(const neap__replay_study *study, const neap__replay_run *run) {
+double neap__replay_fraction(const neap__replay_study *study, const neap__replay_run *run) {
+  if (run->size->kind == NEAP_REPLAY_FRACTION) return run->size->value;
   return (double)run->capacity / (double)study->input->units_total;
 }
 
@@ -76,7 +77,7 @@ static void draw_curves(neap__report *report, const neap__replay_study *study, c
     for (uint32_t p = 0; p < policies; p++) {
       for (uint32_t s = 0; s < sizes; s++) {
         const neap__replay_run *run = run_at(study, order[s], p);
-        x[p * sizes + s] = share_of_trace(study, run);
+        x[p * sizes + s] = neap__replay_fraction(study, run);
         y[p * sizes + s] = run->rc == 0 ? ratio(run) : NAN;
       }
       series[p] = (neap__chart_series){study->policy[p].text, &x[p * sizes], &y[p * sizes], sizes, p, false};
@@ -156,27 +157,27 @@ static void draw_time(neap__report *report, const neap__replay_study *study) {
 /* --- reuse distances, tenants ------------------------------------------------------------------------------------- */
 
 static void draw_reuse(neap__report *report, const neap__replay_study *study) {
-  double value[33];
-  const char *group[33], *none = NULL;
-  char text[33][32], id[64];
+  double value[34];
+  const char *group[34], *none = NULL;
+  char text[34][32], id[64];
   uint32_t groups = 0, last = 0;
   if (!study->reuse) return;
-  for (uint32_t b = 0; b < 32; b++)
+  for (uint32_t b = 0; b < 33; b++)
     if (study->reuse->histogram[b]) last = b;
   for (uint32_t b = 0; b <= last; b++, groups++) {
-    group[b] = neap__chart_value((double)(1ull << b), NEAP_CHART_COUNT, text[b]);
+    group[b] = neap__chart_value(b ? (double)(1ull << (b - 1)) : 0, NEAP_CHART_COUNT, text[b]);
     value[b] = (double)study->reuse->histogram[b];
   }
   value[groups] = (double)study->reuse->cold;
   group[groups++] = "first";
   snprintf(id, sizeof(id), "t%u-reuse", report->studies);
   neap__page_chart_open(report->out, "Reuse distances",
-                        "How many other chunks were touched between two touches of the same one. A bar at n stands for "
-                        "fewer than n that are not in the bar before; the last one is first touches.");
+                        "How many other chunks were touched between two touches of the same one. The bar at n is for n "
+                        "and more, up to the next bar; the last bar is for first touches.");
   neap__chart_draw_bars(report->out, &(neap__chart_bars){.id = id,
                                                          .title = "Reuse distances",
                                                          .about = "Number of touches by distance, in powers of two.",
-                                                         .x_label = "distinct chunks in between, up to",
+                                                         .x_label = "distinct chunks in between",
                                                          .y_label = "touches",
                                                          .group = group,
                                                          .series = &none,

@@ -29,5 +29,7 @@ int neap__report_close(neap__report *report, bool keep, neap_error *err);
 /* Ratios of a run, of a share; 0 of nothing. */
 double neap__replay_block_ratio(const neap__replay_run *run);
 double neap__replay_prefix_ratio(const neap__replay_run *run);
+/* The size of a run as a share of what the trace refers to: as it was asked for, if in percent. */
+double neap__replay_fraction(const neap__replay_study *study, const neap__replay_run *run);
 /* What is shown first: the size in the middle of those asked for. */
 uint32_t neap__replay_middle(const neap__replay_study *study);

@@ -65,7 +65,7 @@ static void note(neap__replay_reuse *reuse, uint32_t distance) {
     reuse->cold++;
     return;
   }
-  reuse->histogram[31 - __builtin_clz(distance + 1)]++;
+  reuse->histogram[distance ? 32 - __builtin_clz(distance) : 0]++;
   reuse->hits[distance + 1]++;
 }
 
