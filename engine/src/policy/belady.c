@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy/belady.c - MIN (Belady, "A Study of Replacement Algorithms for a Virtual-Storage Computer", IBM Systems Journal
- * 1966): what is used last of all goes first. It has to know the future, so it is for replays: the upper bound of the
- * block hit ratio where all objects have one size. Of those never used again the least recently used goes first.
+ * policy/belady.c - MIN (Belady, "A Study of Replacement Algorithms for a Virtual-Storage Computer", IBM Systems
+ * Journal 1966): what is used last of all goes first. It has to know the future, so it is for replays: the upper bound
+ * of the block hit ratio where all objects have one size. Of those never used again the least recently used goes first.
  * Logarithmic time per event (policy/ranked.h). */
 #include "policy/ranked.h"
 

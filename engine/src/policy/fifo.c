@@ -4,24 +4,6 @@
  *
  * A victim that could not go is put at the new end, as if it had just come. 16 bytes per slot. */
 #include "policy/queues.h"
-#include "policy/registry.h"
-
-static int fifo_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  int rc = neap__policy_params(policy->name, context->params, NULL, 0, err);
-  if (rc != 0) return rc;
-  neap__queues *q = calloc(1, sizeof(*q));
-  if (q == NULL || !neap__queues_open(q, context->slots)) {
-    free(q);
-    return neap__fail(err, NEAP_ENOMEM, "FIFO: no memory for %u slots", context->slots);
-  }
-  *self = q;
-  return 0;
-}
-
-static void fifo_destroy(void *self) {
-  neap__queues_close(self);
-  free(self);
-}
 
 static int fifo_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
   (void)err;
@@ -44,15 +26,15 @@ static uint32_t fifo_pick(void *self) { return neap__queue_oldest(self, 0); }
 
 static int fifo_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  return (int)neap__queues_answer(self, fifo_pick, self, scope, out, max);
+  return neap__queues_answer(self, fifo_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_fifo = {
     NEAP__POLICY_HEAD,
     .wants = NEAP_WANTS(INSERT) | NEAP_WANTS(REMOVE) | NEAP_WANTS(KEEP),
     .name = "FIFO",
-    .create = fifo_create,
-    .destroy = fifo_destroy,
+    .create = neap__queues_create,
+    .destroy = neap__queues_destroy,
     .on_events = fifo_on_events,
     .victims = fifo_victims,
 };

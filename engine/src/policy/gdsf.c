@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * policy/gdsf.c - GreedyDual-Size with frequency (Cherkasova, "Improving WWW Proxies Performance with
- * Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): rank = L + uses * cost / size, L being the rank of the last
- * victim, so that what is not used any more is overtaken. Of equal ranks the least recently used goes first.
+ * Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): rank = L + uses * cost / size, L being the rank of the
+ * last victim, so that what is not used any more is overtaken. Of equal ranks the least recently used goes first.
  *
  * The cost is that of computing the chunk again, which grows with its position. Later chunks being worth more, plain
  * GDSF would evict heads before their tails; so only leaves go. Logarithmic time per event (policy/ranked.h). */

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 
 static uint32_t *bucket_of(const neap__history *h, uint32_t h1, uint32_t h2, uint32_t tenant) {
-  uint64_t key = ((uint64_t)h1 << 32 | h2) + (uint64_t)tenant * 0x9e3779b97f4a7c15u; /* hashes are mixed; ids may not be */
-  key = (key ^ key >> 32) * 0xd6e8feb86659fd93u; /* the multiplier of Degski's mixer */
+  uint64_t key =
+      ((uint64_t)h1 << 32 | h2) + (uint64_t)tenant * 0x9e3779b97f4a7c15u; /* hashes are mixed; ids may not be */
+  key = (key ^ key >> 32) * 0xd6e8feb86659fd93u;                          /* the multiplier of Degski's mixer */
   return &h->buckets[(key ^ key >> 32) & h->bucket_mask];
 }
 
@@ -46,8 +47,7 @@ uint32_t neap__history_add(neap__history *history, const neap_event *ev, uint32_
     g = ++history->used;
   NEAP_ASSERT(g <= history->room);
   uint32_t *bucket = bucket_of(history, ev->h1, ev->h2, ev->tenant);
-  history->ghosts[g] =
-      (neap__ghost){.h1 = ev->h1, .h2 = ev->h2, .tenant = ev->tenant, .chain = *bucket, .side = side};
+  history->ghosts[g] = (neap__ghost){.h1 = ev->h1, .h2 = ev->h2, .tenant = ev->tenant, .chain = *bucket, .side = side};
   *bucket = g;
   neap__list_append(&history->list[side], history->ghosts, sizeof(neap__ghost), g);
   return g;

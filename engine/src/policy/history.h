@@ -17,7 +17,7 @@ typedef struct neap__ghost {
 } neap__ghost;
 
 typedef struct neap__history {
-  neap__list list[2]; /* by side, oldest first */
+  neap__list list[2];  /* by side, oldest first */
   neap__ghost *ghosts; /* [room + 1] */
   uint32_t *buckets, bucket_mask;
   uint32_t room;

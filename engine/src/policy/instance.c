@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "policy/builtin.h"
+#include "policy/registry.h"
 
 enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a victim, REMOVE or KEEP not yet seen */
 
@@ -45,33 +46,6 @@ struct neap__instance {
 };
 
 static const neap_policy *const lru = &neap__policy_isolated_lru; /* finds a tenant's slots without a walk over all */
-
-/* --- is it a policy ------------------------------------------------------------------------------------------- */
-
-/* Magic, abi and size come first in every version of the struct, so they may be read before the rest is trusted. */
-static int check_table(const neap_policy *p, neap_error *err) {
-  if (p == NULL) return neap__fail(err, NEAP_EINVAL, "policy is NULL; expected a neap_policy");
-  if (p->magic != NEAP_POLICY_MAGIC)
-    return neap__fail(err, NEAP_EABI, "policy magic is 0x%08" PRIx32 "; expected 0x%08x", p->magic, NEAP_POLICY_MAGIC);
-  if (p->abi != NEAP_POLICY_ABI)
-    return neap__fail(err, NEAP_EABI, "policy abi is %" PRIu32 "; expected %u", p->abi, NEAP_POLICY_ABI);
-  if (p->size < sizeof(*p))
-    return neap__fail(err, NEAP_EABI, "policy size is %" PRIu32 "; expected at least %zu", p->size, sizeof(*p));
-  const struct {
-    const char *name;
-    bool present;
-  } members[] = {{"name", p->name != NULL},
-                 {"create", p->create != NULL},
-                 {"on_events", p->on_events != NULL},
-                 {"destroy", p->destroy != NULL}};
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(members); i++)
-    if (!members[i].present)
-      return neap__fail(err, NEAP_EABI, "policy member '%s' is NULL; expected it to be set", members[i].name);
-  if ((p->victims != NULL) == (p->score != NULL))
-    return neap__fail(err, NEAP_EABI, "policy members 'victims' and 'score' are both %s; expected one of them",
-                      p->victims ? "set" : "NULL");
-  return 0;
-}
 
 /* --- failing -------------------------------------------------------------------------------------------------- */
 
@@ -462,7 +436,7 @@ static int pool_fill(const neap__instance *in, const neap_policy *policy, pool *
 }
 
 int neap__instance_switch(neap__instance *in, const neap_policy *policy, const char *params, neap_error *err) {
-  int rc = check_table(policy, err);
+  int rc = neap__policy_check(policy, err);
   if (rc != 0) return rc;
   char *before = in->params, *copy = strdup(params != NULL ? params : "");
   pool fresh = {0};

@@ -86,13 +86,7 @@ static int isolated_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
 }
 
 const neap_policy neap__policy_isolated_lru = {
-    .magic = NEAP_POLICY_MAGIC,
-    .abi = NEAP_POLICY_ABI,
-    .size = sizeof(neap_policy),
-    .wants = NEAP__WANTS_BASIC,
-    .name = "IsolatedLRU",
-    .create = isolated_create,
-    .on_events = isolated_on_events,
-    .victims = isolated_victims,
+    NEAP__POLICY_HEAD,           .wants = NEAP__WANTS_BASIC,      .name = "IsolatedLRU",
+    .create = isolated_create,   .on_events = isolated_on_events, .victims = isolated_victims,
     .destroy = isolated_destroy,
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy/leaf_lru.c - the least recently used leaf: nothing goes that something resident continues, as in SGLang's radix
- * cache (Zheng and others, "SGLang: Efficient Execution of Structured Language Model Programs", NeurIPS 2024). Where
- * requests are told tail first, LRU does nearly the same without a tree. Logarithmic time per event
+ * policy/leaf_lru.c - the least recently used leaf: nothing goes that something resident continues, as in SGLang's
+ * radix cache (Zheng and others, "SGLang: Efficient Execution of Structured Language Model Programs", NeurIPS 2024).
+ * Where requests are told tail first, LRU does nearly the same without a tree. Logarithmic time per event
  * (policy/ranked.h). */
 #include "policy/ranked.h"
 

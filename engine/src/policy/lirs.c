@@ -7,8 +7,10 @@
  * used while in S becomes hot, and the least recent hot one turns cold.
  *
  * Parameters: cold (0.01, share of the capacity, at least one) and stack (2, the most that S holds, in capacities;
- * beyond it the names evicted first are forgotten), as in libCacheSim. A victim that could not go is put at the new end of
- * Q. At most 24 bytes per slot and 44 per name. */
+ * beyond it the names evicted first are forgotten), as in libCacheSim. A victim that could not go is put at the new end
+ * of Q. At most 24 bytes per slot and 44 per name. */
+#include <stdlib.h>
+
 #include "policy/history.h"
 #include "policy/queues.h"
 #include "policy/registry.h"
@@ -22,7 +24,6 @@ typedef struct lirs {
   neap__history history; /* the names in S */
   neap__list s;
   neap__link *links;
-  const neap_policy_context *context;
   double cold, stack;
 } lirs;
 
@@ -42,13 +43,13 @@ static void s_push(lirs *l, uint32_t i) {
 }
 
 static void s_forget(lirs *l, uint32_t ghost) {
-  s_unlink(l, l->context->slots + ghost);
+  s_unlink(l, l->q.context->slots + ghost);
   neap__history_drop(&l->history, ghost);
 }
 
 /* A ghost where its slot was. */
 static void s_haunt(lirs *l, uint32_t i, uint32_t ghost) {
-  uint32_t n = l->context->slots + ghost;
+  uint32_t n = l->q.context->slots + ghost;
   neap__link link = l->links[i];
   l->links[n] = link;
   *(link.prev != 0 ? &l->links[link.prev].next : &l->s.oldest) = n;
@@ -58,8 +59,8 @@ static void s_haunt(lirs *l, uint32_t i, uint32_t ghost) {
 
 /* What is below the least recent hot one says nothing any more; and S is bounded. */
 static void s_prune(lirs *l) {
-  uint32_t slots = l->context->slots;
-  uint32_t most = neap__share(l->stack, NEAP_MIN(l->context->capacity, slots));
+  uint32_t slots = l->q.context->slots;
+  uint32_t most = neap__share(l->stack, NEAP_MIN(l->q.context->capacity, slots));
   for (uint32_t n = l->s.oldest; n != 0 && (n > slots || l->q.seats[n].queue != HOT); n = l->s.oldest) {
     if (n > slots)
       s_forget(l, n - slots);
@@ -72,7 +73,7 @@ static void s_prune(lirs *l) {
 /* --- residents ------------------------------------------------------------------------------------------------ */
 
 static uint32_t hot_limit(const lirs *l) {
-  uint32_t capacity = l->context->capacity;
+  uint32_t capacity = l->q.context->capacity;
   return capacity - NEAP_MIN(NEAP_MAX(1, neap__share(l->cold, capacity)), capacity);
 }
 
@@ -156,48 +157,33 @@ static uint32_t lirs_pick(void *self) {
 
 static int lirs_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  lirs *l = self;
-  return (int)neap__queues_answer(&l->q, lirs_pick, l, scope, out, max);
+  return neap__queues_answer(self, lirs_pick, scope, out, max);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
 static void lirs_destroy(void *self) {
   lirs *l = self;
-  neap__queues_close(&l->q);
   neap__history_close(&l->history);
   free(l->links);
-  free(l);
+  neap__queues_destroy(l);
 }
 
 static int lirs_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  lirs *l = calloc(1, sizeof(*l));
-  if (l == NULL) goto no_memory;
-  *l = (lirs){.context = context, .cold = 0.01, .stack = 2};
+  lirs *l = *self = neap__queues_new(policy, context, sizeof(*l), err);
+  if (l == NULL) return NEAP_ENOMEM;
+  l->cold = 0.01, l->stack = 2;
   const neap__policy_param known[] = {{"cold", &l->cold, 0, 1}, {"stack", &l->stack, 1, 8}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc != 0) {
-    free(l);
-    return rc;
-  }
   uint32_t ghosts = NEAP_MIN(neap__share(l->stack, context->slots), UINT32_MAX - 2 - context->slots) + 1;
-  if (!neap__queues_open(&l->q, context->slots) || !neap__history_open(&l->history, ghosts)) goto no_memory;
-  l->links = calloc((size_t)context->slots + ghosts + 1, sizeof(*l->links));
-  if (l->links == NULL) goto no_memory;
-  *self = l;
-  return 0;
-
-no_memory:
-  if (l != NULL) lirs_destroy(l);
-  return neap__fail(err, NEAP_ENOMEM, "LIRS: no memory for %u slots", context->slots);
+  if (rc == 0) l->links = calloc((size_t)context->slots + ghosts + 1, sizeof(*l->links));
+  if (rc == 0 && (l->links == NULL || !neap__history_open(&l->history, ghosts)))
+    rc = neap__fail(err, NEAP_ENOMEM, "policy LIRS: no memory for its stack");
+  if (rc != 0) lirs_destroy(l);
+  return rc;
 }
 
 const neap_policy neap__policy_lirs = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "LIRS",
-    .create = lirs_create,
-    .destroy = lirs_destroy,
-    .on_events = lirs_on_events,
-    .victims = lirs_victims,
+    NEAP__POLICY_HEAD,       .wants = NEAP__WANTS_BASIC,  .name = "LIRS",          .create = lirs_create,
+    .destroy = lirs_destroy, .on_events = lirs_on_events, .victims = lirs_victims,
 };

@@ -22,13 +22,6 @@ static int noop_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max,
 static void noop_destroy(void *self) { (void)self; }
 
 const neap_policy neap__policy_noop = {
-    .magic = NEAP_POLICY_MAGIC,
-    .abi = NEAP_POLICY_ABI,
-    .size = sizeof(neap_policy),
-    .flags = NEAP_POLICY_SHORT_STANDS,
-    .name = "noop",
-    .create = noop_create,
-    .on_events = noop_on_events,
-    .victims = noop_victims,
-    .destroy = noop_destroy,
+    NEAP__POLICY_HEAD,           .flags = NEAP_POLICY_SHORT_STANDS, .name = "noop",          .create = noop_create,
+    .on_events = noop_on_events, .victims = noop_victims,           .destroy = noop_destroy,
 };

@@ -2,11 +2,9 @@
  *
  * policy/queues.h - what most built-ins are made of: every resident slot sits in one of a few queues, oldest first, or
  * is out as a proposed victim. 16 bytes per slot, zeroed memory until a slot is used. Slot s is seat s + 1, seat 0 is
- * nobody (builtin.h). Not here: which queue, and who goes. Internal to policy/; one thread at a time. */
+ * nobody (builtin.h). A policy's state begins with its neap__queues. Not here: which queue, and who goes. Internal to
+ * policy/; one thread at a time. */
 #pragma once
-#include <stdlib.h>
-
-#include "base/base.h"
 #include "policy/builtin.h"
 
 #define NEAP__QUEUES 9u
@@ -24,18 +22,20 @@ _Static_assert(sizeof(neap__seat) == 16, "a seat has 16 bytes");
 
 typedef struct neap__queues {
   neap__seat *seats; /* [slots + 1] */
+  const neap_policy_context *context;
   uint32_t residents; /* proposed ones too */
   uint32_t scope;     /* of the question being answered */
   neap__list list[NEAP__QUEUES];
   uint32_t from[NEAP__QUEUES]; /* what is older is out of scope; 0: nothing known */
 } neap__queues;
 
-static inline bool neap__queues_open(neap__queues *q, uint32_t slots) {
-  q->seats = calloc((size_t)slots + 1, sizeof(neap__seat));
-  return q->seats != NULL;
-}
+/* State of `bytes` bytes for a policy, zero but for its queues; NULL with NEAP_ENOMEM in err. */
+void *neap__queues_new(const neap_policy *policy, const neap_policy_context *context, size_t bytes, neap_error *err);
+/* Frees it all; what else the policy has in it is its own to free before. */
+void neap__queues_destroy(void *self);
 
-static inline void neap__queues_close(neap__queues *q) { free(q->seats); }
+/* A create for a policy that has no state but its queues, and no parameters. */
+int neap__queues_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err);
 
 /* Out of its queue, if it is in one. */
 static inline void neap__seat_take(neap__queues *q, uint32_t i, neap__place place) {
@@ -97,9 +97,10 @@ static inline uint32_t neap__queue_oldest(neap__queues *q, uint32_t queue) {
   return i;
 }
 
-/* Asks `oldest` for one seat after the other until it has none (0), or max are proposed. */
-static inline uint32_t neap__queues_answer(neap__queues *q, uint32_t (*pick)(void *self), void *self, uint32_t scope,
-                                           uint32_t *out, uint32_t max) {
+/* Proposes what pick says until it says 0, or max are proposed. */
+static inline int neap__queues_answer(void *self, uint32_t (*pick)(void *self), uint32_t scope, uint32_t *out,
+                                      uint32_t max) {
+  neap__queues *q = self;
   uint32_t got = 0;
   neap__queues_ask(q, scope);
   while (got < max) {
@@ -108,5 +109,5 @@ static inline uint32_t neap__queues_answer(neap__queues *q, uint32_t (*pick)(voi
     neap__seat_take(q, i, NEAP__PROPOSED);
     out[got++] = i - 1;
   }
-  return got;
+  return (int)got;
 }

@@ -52,8 +52,7 @@ static void ranked_event(neap__ranked *r, const neap_event *ev) {
   uint32_t slot = ev->slot;
   neap__ranked_slot *s = &r->slots[slot];
   if (ev->type == NEAP_EV_INSERT) {
-    *s = (neap__ranked_slot){
-        .tenant = ev->tenant, .kib = ev->kib, .pos = ev->pos, .uses = 1, .place = NEAP__LISTED};
+    *s = (neap__ranked_slot){.tenant = ev->tenant, .kib = ev->kib, .pos = ev->pos, .uses = 1, .place = NEAP__LISTED};
     rank(r, slot);
     return;
   }

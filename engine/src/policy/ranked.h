@@ -37,9 +37,9 @@ int neap__ranked_on_events(void *self, const neap_event *events, uint32_t count,
 int neap__ranked_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err);
 
 /* A table of one. */
-#define NEAP__RANKED(text, make, wanted, limit)                                                            \
-  {                                                                                                        \
-    NEAP__POLICY_HEAD, .wants = NEAP__WANTS_BASIC | (wanted), .constraint = (limit), .name = (text),       \
-                       .create = (make), .destroy = neap__ranked_destroy, .on_events = neap__ranked_on_events, \
-                       .victims = neap__ranked_victims                                                     \
+#define NEAP__RANKED(text, make, wanted, limit)                                                                        \
+  {                                                                                                                    \
+    NEAP__POLICY_HEAD, .wants = NEAP__WANTS_BASIC | (wanted), .constraint = (limit), .name = (text), .create = (make), \
+                       .destroy = neap__ranked_destroy, .on_events = neap__ranked_on_events,                           \
+                       .victims = neap__ranked_victims                                                                 \
   }

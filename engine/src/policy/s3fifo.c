@@ -18,36 +18,26 @@ enum { SMALL = 0, MAIN = 1 };
 typedef struct s3fifo {
   neap__queues q; /* uses: since it came, or was passed over */
   neap__history history;
-  const neap_policy_context *context;
   double small, ghost, promote;
 } s3fifo;
 
 static void s3fifo_destroy(void *self) {
   s3fifo *s = self;
-  neap__queues_close(&s->q);
   neap__history_close(&s->history);
-  free(s);
+  neap__queues_destroy(s);
 }
 
 static int s3fifo_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  s3fifo *s = calloc(1, sizeof(*s));
-  if (s == NULL) goto no_memory;
-  *s = (s3fifo){.context = context, .small = 0.1, .ghost = 0.9, .promote = 2};
+  s3fifo *s = *self = neap__queues_new(policy, context, sizeof(*s), err);
+  if (s == NULL) return NEAP_ENOMEM;
+  s->small = 0.1, s->ghost = 0.9, s->promote = 2;
   const neap__policy_param known[] = {
       {"small", &s->small, 0, 1}, {"ghost", &s->ghost, 0, 8}, {"promote", &s->promote, 1, UINT8_MAX}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc != 0) {
-    free(s);
-    return rc;
-  }
-  if (!neap__queues_open(&s->q, context->slots)) goto no_memory;
-  if (!neap__history_open(&s->history, neap__share(s->ghost, context->slots))) goto no_memory;
-  *self = s;
-  return 0;
-
-no_memory:
-  if (s != NULL) s3fifo_destroy(s);
-  return neap__fail(err, NEAP_ENOMEM, "S3FIFO: no memory for %u slots", context->slots);
+  if (rc == 0 && !neap__history_open(&s->history, neap__share(s->ghost, context->slots)))
+    rc = neap__fail(err, NEAP_ENOMEM, "policy S3FIFO: no memory for its history");
+  if (rc != 0) s3fifo_destroy(s);
+  return rc;
 }
 
 static void s3fifo_insert(s3fifo *s, const neap_event *ev) {
@@ -60,7 +50,7 @@ static void s3fifo_remove(s3fifo *s, const neap_event *ev) {
   uint32_t i = ev->slot + 1;
   bool remember = ev->detail == NEAP_REMOVE_EVICT && s->q.seats[i].queue == SMALL;
   if (neap__seat_leave(&s->q, i) && remember)
-    neap__history_remember(&s->history, ev, neap__share(s->ghost, s->context->capacity));
+    neap__history_remember(&s->history, ev, neap__share(s->ghost, s->q.context->capacity));
 }
 
 static int s3fifo_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
@@ -104,7 +94,7 @@ static uint32_t pick_main(s3fifo *s) {
 
 static uint32_t s3fifo_pick(void *self) {
   s3fifo *s = self;
-  uint32_t capacity = s->context->capacity;
+  uint32_t capacity = s->q.context->capacity;
   bool main_first = s->q.list[MAIN].count > capacity - neap__share(s->small, capacity);
   uint32_t i = main_first ? 0 : pick_small(s);
   if (i == 0) i = pick_main(s);
@@ -113,16 +103,10 @@ static uint32_t s3fifo_pick(void *self) {
 
 static int s3fifo_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  s3fifo *s = self;
-  return (int)neap__queues_answer(&s->q, s3fifo_pick, s, scope, out, max);
+  return neap__queues_answer(self, s3fifo_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_s3fifo = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "S3FIFO",
-    .create = s3fifo_create,
-    .destroy = s3fifo_destroy,
-    .on_events = s3fifo_on_events,
-    .victims = s3fifo_victims,
+    NEAP__POLICY_HEAD,         .wants = NEAP__WANTS_BASIC,    .name = "S3FIFO",          .create = s3fifo_create,
+    .destroy = s3fifo_destroy, .on_events = s3fifo_on_events, .victims = s3fifo_victims,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy/sampler.h - the slots of a set, side by side, so that one can be drawn at random. 8 bytes per slot. Internal to
- * policy/; one thread at a time. */
+ * policy/sampler.h - the slots of a set, side by side, so that one can be drawn at random. 8 bytes per slot. Internal
+ * to policy/; one thread at a time. */
 #pragma once
 #include <stdlib.h>
 

@@ -17,18 +17,8 @@ typedef struct sieve {
 static int sieve_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
   int rc = neap__policy_params(policy->name, context->params, NULL, 0, err);
   if (rc != 0) return rc;
-  sieve *s = calloc(1, sizeof(*s));
-  if (s == NULL || !neap__queues_open(&s->q, context->slots)) {
-    free(s);
-    return neap__fail(err, NEAP_ENOMEM, "SIEVE: no memory for %u slots", context->slots);
-  }
-  *self = s;
-  return 0;
-}
-
-static void sieve_destroy(void *self) {
-  neap__queues_close(&((sieve *)self)->q);
-  free(self);
+  *self = neap__queues_new(policy, context, sizeof(sieve), err);
+  return *self != NULL ? 0 : NEAP_ENOMEM;
 }
 
 static void pass(sieve *s, uint32_t i) {
@@ -86,16 +76,11 @@ static uint32_t sieve_pick(void *self) {
 
 static int sieve_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  sieve *s = self;
-  return (int)neap__queues_answer(&s->q, sieve_pick, s, scope, out, max);
+  return neap__queues_answer(self, sieve_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_sieve = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "SIEVE",
-    .create = sieve_create,
-    .destroy = sieve_destroy,
-    .on_events = sieve_on_events,
+    NEAP__POLICY_HEAD,        .wants = NEAP__WANTS_BASIC,      .name = "SIEVE",
+    .create = sieve_create,   .destroy = neap__queues_destroy, .on_events = sieve_on_events,
     .victims = sieve_victims,
 };

@@ -4,8 +4,8 @@
  * Improved Data Stream Summary: The Count-Min Sketch and its Applications", J. Algorithms 2005) of four rows of 4-bit
  * counters, aged by halving all of them as in TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage 2017).
  *
- * Counts saturate at 15. Only the smallest of a name's four counters grow (Estan and Varghese's conservative update), which errs less. 8 bytes per
- * name that it is made for. One thread at a time. */
+ * Counts saturate at 15. Only the smallest of a name's four counters grow (Estan and Varghese's conservative update),
+ * which errs less. 8 bytes per name that it is made for. One thread at a time. */
 #pragma once
 #include "base/base.h"
 

@@ -10,34 +10,23 @@
 typedef struct slru {
   neap__queues q;
   neap__segments segments;
-  const neap_policy_context *context;
 } slru;
 
 static int slru_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
+  slru *s = *self = neap__queues_new(policy, context, sizeof(*s), err);
+  if (s == NULL) return NEAP_ENOMEM;
   double segments = 4;
   const neap__policy_param known[] = {{"segments", &segments, 1, NEAP__QUEUES}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc != 0) return rc;
-  slru *s = calloc(1, sizeof(*s));
-  if (s == NULL || !neap__queues_open(&s->q, context->slots)) {
-    free(s);
-    return neap__fail(err, NEAP_ENOMEM, "SLRU: no memory for %u slots", context->slots);
-  }
-  s->context = context;
   s->segments = (neap__segments){.q = &s->q, .count = (uint32_t)segments};
-  *self = s;
-  return 0;
-}
-
-static void slru_destroy(void *self) {
-  neap__queues_close(&((slru *)self)->q);
-  free(self);
+  if (rc != 0) neap__queues_destroy(s);
+  return rc;
 }
 
 static int slru_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
   (void)err;
   slru *s = self;
-  for (uint32_t n = 0; n < s->segments.count; n++) s->segments.limit[n] = s->context->capacity / s->segments.count;
+  for (uint32_t n = 0; n < s->segments.count; n++) s->segments.limit[n] = s->q.context->capacity / s->segments.count;
   for (const neap_event *ev = events; ev < events + count; ev++) {
     uint32_t i = ev->slot + 1;
     const neap__seat *seat = &s->q.seats[i];
@@ -60,16 +49,11 @@ static uint32_t slru_pick(void *self) { return neap__segments_oldest(&((slru *)s
 
 static int slru_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  slru *s = self;
-  return (int)neap__queues_answer(&s->q, slru_pick, s, scope, out, max);
+  return neap__queues_answer(self, slru_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_slru = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "SLRU",
-    .create = slru_create,
-    .destroy = slru_destroy,
-    .on_events = slru_on_events,
+    NEAP__POLICY_HEAD,       .wants = NEAP__WANTS_BASIC,      .name = "SLRU",
+    .create = slru_create,   .destroy = neap__queues_destroy, .on_events = slru_on_events,
     .victims = slru_victims,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy/splitmix.h - SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014):
- * a mixer and a generator, the same numbers for the same seed everywhere. Not for secrets. */
+ * policy/splitmix.h - SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA
+ * 2014): a mixer and a generator, the same numbers for the same seed everywhere. Not for secrets. */
 #pragma once
 #include <stdint.h>
 

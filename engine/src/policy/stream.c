@@ -36,32 +36,13 @@ struct neap__stream {
   uint32_t slots;
 };
 
-static const neap_policy *const builtins[] = {&neap__policy_lru, &neap__policy_isolated_lru, &neap__policy_arc,
-                                              &neap__policy_noop};
-
-/* --- which policy --------------------------------------------------------------------------------------------- */
-
-const neap_policy *neap__policy_find(const char *name, neap_error *err) {
-  const char *names[NEAP_ARRAY_LEN(builtins)];
-  char list[128] = "";
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(builtins); i++) {
-    if (strcmp(name, builtins[i]->name) == 0) return builtins[i];
-    names[i] = builtins[i]->name;
-    size_t used = strlen(list);
-    snprintf(list + used, sizeof(list) - used, "%s%s", i == 0 ? "" : ", ", names[i]);
-  }
-  const char *near = neap__nearest(name, names, NEAP_ARRAY_LEN(names));
-  neap__fail(err, NEAP_EINVAL, "eviction policy '%.64s' is unknown; expected one of %s%s%s%s", name, list,
-             near == NULL ? "" : "; did you mean '", near == NULL ? "" : near, near == NULL ? "" : "'?");
-  return NULL;
-}
-
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-int neap__stream_open(const neap_policy *policy, uint32_t slots, neap__stream **out, neap_error *err) {
+int neap__stream_open(const neap_policy *policy, const char *params, uint32_t slots, neap__stream **out,
+                      neap_error *err) {
   neap__stream *s = calloc(1, sizeof(*s));
   if (s == NULL) return neap__fail(err, NEAP_ENOMEM, "no memory for the events of %" PRIu32 " slots", slots);
-  const neap__instance_config config = {.policy = policy, .slots = slots};
+  const neap__instance_config config = {.policy = policy, .params = params, .slots = slots};
   int rc = neap__instance_open(&config, &s->instance, err);
   if (rc != 0) {
     free(s);

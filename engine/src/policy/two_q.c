@@ -15,35 +15,25 @@ enum { A1IN = 0, AM = 1 };
 typedef struct two_q {
   neap__queues q;
   neap__history a1out;
-  const neap_policy_context *context;
   double in, out;
 } two_q;
 
 static void two_q_destroy(void *self) {
   two_q *t = self;
-  neap__queues_close(&t->q);
   neap__history_close(&t->a1out);
-  free(t);
+  neap__queues_destroy(t);
 }
 
 static int two_q_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  two_q *t = calloc(1, sizeof(*t));
-  if (t == NULL) goto no_memory;
-  *t = (two_q){.context = context, .in = 0.25, .out = 0.5};
+  two_q *t = *self = neap__queues_new(policy, context, sizeof(*t), err);
+  if (t == NULL) return NEAP_ENOMEM;
+  t->in = 0.25, t->out = 0.5;
   const neap__policy_param known[] = {{"in", &t->in, 0, 1}, {"out", &t->out, 0, 8}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc != 0) {
-    free(t);
-    return rc;
-  }
-  if (!neap__queues_open(&t->q, context->slots)) goto no_memory;
-  if (!neap__history_open(&t->a1out, neap__share(t->out, context->slots))) goto no_memory;
-  *self = t;
-  return 0;
-
-no_memory:
-  if (t != NULL) two_q_destroy(t);
-  return neap__fail(err, NEAP_ENOMEM, "2Q: no memory for %u slots", context->slots);
+  if (rc == 0 && !neap__history_open(&t->a1out, neap__share(t->out, context->slots)))
+    rc = neap__fail(err, NEAP_ENOMEM, "policy 2Q: no memory for its history");
+  if (rc != 0) two_q_destroy(t);
+  return rc;
 }
 
 static void two_q_insert(two_q *t, const neap_event *ev) {
@@ -56,7 +46,7 @@ static void two_q_remove(two_q *t, const neap_event *ev) {
   uint32_t i = ev->slot + 1;
   bool remember = ev->detail == NEAP_REMOVE_EVICT && t->q.seats[i].queue == A1IN;
   if (neap__seat_leave(&t->q, i) && remember)
-    neap__history_remember(&t->a1out, ev, neap__share(t->out, t->context->capacity));
+    neap__history_remember(&t->a1out, ev, neap__share(t->out, t->q.context->capacity));
 }
 
 static int two_q_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
@@ -82,23 +72,18 @@ static int two_q_on_events(void *self, const neap_event *events, uint32_t count,
 
 static uint32_t two_q_pick(void *self) {
   two_q *t = self;
-  uint32_t first = t->q.list[A1IN].count > neap__share(t->in, t->context->capacity) ? A1IN : AM;
+  uint32_t first = t->q.list[A1IN].count > neap__share(t->in, t->q.context->capacity) ? A1IN : AM;
   uint32_t i = neap__queue_oldest(&t->q, first);
   return i != 0 ? i : neap__queue_oldest(&t->q, !first);
 }
 
 static int two_q_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
-  two_q *t = self;
-  return (int)neap__queues_answer(&t->q, two_q_pick, t, scope, out, max);
+  return neap__queues_answer(self, two_q_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_2q = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "2Q",
-    .create = two_q_create,
-    .destroy = two_q_destroy,
-    .on_events = two_q_on_events,
+    NEAP__POLICY_HEAD,        .wants = NEAP__WANTS_BASIC, .name = "2Q",
+    .create = two_q_create,   .destroy = two_q_destroy,   .on_events = two_q_on_events,
     .victims = two_q_victims,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy/wtinylfu.c - W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM
- * Transactions on Storage 2017): what is new enters a small LRU, the window; its oldest may enter the main part, a
+ * policy/wtinylfu.c - W-TinyLFU (Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy",
+ * ACM Transactions on Storage 2017): what is new enters a small LRU, the window; its oldest may enter the main part, a
  * segmented LRU, only in place of one that a sketch of frequencies (policy/sketch.h) says was seen less often.
  *
  * Parameters: window (0.01, share of the capacity, at least one), protected (0.8, share of the main part), and
@@ -20,7 +20,6 @@ typedef struct wtinylfu {
   neap__queues q;
   neap__segments main;
   neap__sketch sketch;
-  const neap_policy_context *context;
   uint64_t uses; /* since all counts were halved */
   uint32_t window_limit, main_limit;
   double window, protected, window_uses;
@@ -28,35 +27,27 @@ typedef struct wtinylfu {
 
 static void wtinylfu_destroy(void *self) {
   wtinylfu *w = self;
-  neap__queues_close(&w->q);
   neap__sketch_close(&w->sketch);
-  free(w);
+  neap__queues_destroy(w);
 }
 
 static int wtinylfu_create(const neap_policy *policy, const neap_policy_context *context, void **self,
                            neap_error *err) {
-  wtinylfu *w = calloc(1, sizeof(*w));
-  if (w == NULL) goto no_memory;
-  *w = (wtinylfu){.context = context, .window = 0.01, .protected = 0.8};
+  wtinylfu *w = *self = neap__queues_new(policy, context, sizeof(*w), err);
+  if (w == NULL) return NEAP_ENOMEM;
   w->main = (neap__segments){.q = &w->q, .first = PROBATION, .count = 2};
+  w->window = 0.01, w->protected = 0.8;
   const neap__policy_param known[] = {
       {"window", &w->window, 0, 1}, {"protected", &w->protected, 0, 1}, {"window_uses", &w->window_uses, 0, 1}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc != 0) {
-    free(w);
-    return rc;
-  }
-  if (!neap__queues_open(&w->q, context->slots) || !neap__sketch_open(&w->sketch, context->slots)) goto no_memory;
-  *self = w;
-  return 0;
-
-no_memory:
-  if (w != NULL) wtinylfu_destroy(w);
-  return neap__fail(err, NEAP_ENOMEM, "WTinyLFU: no memory for %u slots", context->slots);
+  if (rc == 0 && !neap__sketch_open(&w->sketch, context->slots))
+    rc = neap__fail(err, NEAP_ENOMEM, "policy WTinyLFU: no memory for its sketch");
+  if (rc != 0) wtinylfu_destroy(w);
+  return rc;
 }
 
 static void set_limits(wtinylfu *w) {
-  uint32_t capacity = w->context->capacity;
+  uint32_t capacity = w->q.context->capacity;
   w->window_limit = NEAP_MAX(1, neap__share(w->window, capacity));
   w->main_limit = capacity - NEAP_MIN(w->window_limit, capacity);
   w->main.limit[1] = neap__share(w->protected, w->main_limit);
@@ -121,9 +112,9 @@ static uint32_t wtinylfu_pick(void *self) {
   uint32_t incumbent = neap__segments_oldest(&w->main);
   if (candidate == 0) return incumbent;
   if (incumbent == 0) return candidate;
-  uint64_t name = name_of(&w->context->chunk[candidate - 1]);
+  uint64_t name = name_of(&w->q.context->chunk[candidate - 1]);
   bool wins = neap__sketch_estimate(&w->sketch, name) >
-              neap__sketch_estimate(&w->sketch, name_of(&w->context->chunk[incumbent - 1]));
+              neap__sketch_estimate(&w->sketch, name_of(&w->q.context->chunk[incumbent - 1]));
   neap__sketch_add(&w->sketch, name);
   if (!wins) return candidate;
   neap__seat_take(&w->q, incumbent, NEAP__PROPOSED);
@@ -138,15 +129,11 @@ static int wtinylfu_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
   while (w->q.list[WINDOW].count > w->window_limit &&
          w->q.list[PROBATION].count + w->q.list[PROTECTED].count < w->main_limit)
     neap__seat_append(&w->q, w->q.list[WINDOW].oldest, neap__segment_for_new(&w->main));
-  return (int)neap__queues_answer(&w->q, wtinylfu_pick, w, scope, out, max);
+  return neap__queues_answer(self, wtinylfu_pick, scope, out, max);
 }
 
 const neap_policy neap__policy_wtinylfu = {
-    NEAP__POLICY_HEAD,
-    .wants = NEAP__WANTS_BASIC,
-    .name = "WTinyLFU",
-    .create = wtinylfu_create,
-    .destroy = wtinylfu_destroy,
-    .on_events = wtinylfu_on_events,
+    NEAP__POLICY_HEAD,           .wants = NEAP__WANTS_BASIC,  .name = "WTinyLFU",
+    .create = wtinylfu_create,   .destroy = wtinylfu_destroy, .on_events = wtinylfu_on_events,
     .victims = wtinylfu_victims,
 };
