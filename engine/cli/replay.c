@@ -4,6 +4,7 @@
  *
  * The replaying is replay/replay.h; here are the command line and the order of things: all words are checked before the
  * first run, one trace is in memory at a time. */
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -13,6 +14,8 @@
 #include "cli.h"
 #include "options.h"
 #include "replay_show.h"
+#include "script/lua_policy.h"
+#include "script/script.h"
 
 #define TRACES_MAX 64u
 #define POLICIES_MAX 64u
@@ -79,6 +82,15 @@ static bool next_word(const char **at, bool parameters, char *word, size_t cap) 
   }
 }
 
+/* What is wrong with its parameters is said once, before anything runs. */
+static int try_policy(const neap__policy_spec *policy, neap_error *err) {
+  neap__instance *instance;
+  const neap__instance_config config = {.policy = policy->policy, .params = policy->params, .slots = 64};
+  int rc = neap__instance_open(&config, &instance, err);
+  if (rc == 0) neap__instance_close(instance);
+  return rc;
+}
+
 static int read_policies(command *c, neap_error *err) {
   char word[256];
   for (const char *at = c->policy_words; next_word(&at, true, word, sizeof(word));) {
@@ -86,7 +98,8 @@ static int read_policies(command *c, neap_error *err) {
       return neap__fail(err, NEAP_EINVAL, "--policy: '%s' has an empty name; expected NAME,...", c->policy_words);
     if (c->policy_count == POLICIES_MAX)
       return neap__fail(err, NEAP_EINVAL, "--policy: more than %u policies", POLICIES_MAX);
-    int rc = neap__policy_find(word, &c->policies[c->policy_count++], err);
+    int rc = neap__policy_find(word, &c->policies[c->policy_count], err);
+    if (rc == 0) rc = try_policy(&c->policies[c->policy_count++], err);
     if (rc != 0) return rc;
   }
   return 0;
@@ -104,10 +117,20 @@ static int read_sizes(command *c, neap_error *err) {
 }
 
 static int read_cost(command *c, neap_error *err) {
-  const neap__policy_param known[] = {{"base", &c->options.cost.base_us, 0, 1e9},
-                                      {"slope", &c->options.cost.slope_us, 0, 1e9},
-                                      {"load", &c->options.load_us, 0, 1e9}};
-  return c->cost ? neap__policy_params("--cost", c->cost, known, NEAP_ARRAY_LEN(known), err) : 0;
+  static const char *const names[] = {"base", "slope", "load"};
+  double *const values[] = {&c->options.cost.base_us, &c->options.cost.slope_us, &c->options.load_us};
+  char word[64];
+  for (const char *at = c->cost; next_word(&at, false, word, sizeof(word));) {
+    size_t n = strcspn(word, "="), i = 0;
+    while (i < NEAP_ARRAY_LEN(names) && (strncmp(word, names[i], n) != 0 || names[i][n])) i++;
+    char *end = word;
+    double value = i < NEAP_ARRAY_LEN(names) && isdigit((unsigned char)word[n + 1]) ? strtod(word + n + 1, &end) : -1;
+    if (value < 0 || value > 1e9 || *end)
+      return neap__fail(err, NEAP_EINVAL,
+                        "--cost: '%s' is not valid; expected base=US, slope=US or load=US from 0 to 1e9", word);
+    *values[i] = value;
+  }
+  return 0;
 }
 
 static int read_format(const command *c, neap_error *err) {
@@ -287,6 +310,10 @@ int neap__cmd_replay(int argc, char **argv) {
                  .batch = 1,
                  .threads = (double)NEAP_MAX(1, sysconf(_SC_NPROCESSORS_ONLN)),
                  .options = {.cost = {20000, 20}, .load_us = 1300, .progress = show_progress, .ctx = c}};
+  neap__dirs dirs;
+  neap__dirs_find(&dirs);
+  neap__lua_setup(dirs.lua);
+  neap__policy_add_loader(&neap__lua_policy_loader);
   neap__plot_style_of(stdout, &c->out_style);
   neap__plot_style_of(stderr, &c->err_style);
   int rc = parse(c, argc, argv, &err), status = rc == 0 ? 0 : rc == NEAP_EINVAL ? 2 : 1;

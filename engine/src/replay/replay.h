@@ -102,6 +102,7 @@ typedef struct neap__replay_share {
 
 /* A run: policy, size and capacity are the caller's to set, the rest is the result.
  * rc         0, NEAP_ENOMEM, or what the policy did: then err says what, with file and line, and the figures end there
+ * seconds    of the processor, for the requests alone
  * all_us     cost of recomputing every chunk; saved_us: of those found, less their loading
  * saved_kib  of the chunks found; 0 if sizes are not known */
 typedef struct neap__replay_run {

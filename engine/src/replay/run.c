@@ -88,6 +88,12 @@ static void feed(work *w, neap__replay_run *run, neap__ghost_cache *cache) {
   works(run, cache);
 }
 
+static double thread_seconds(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
+  return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
+}
+
 static void do_run(work *w, neap__replay_run *run) {
   neap__ghost_cache *cache;
   const neap__ghost_config config = {.policy = run->policy->policy,
@@ -101,9 +107,9 @@ static void do_run(work *w, neap__replay_run *run) {
                                      .cost = w->options->cost};
   run->rc = neap__ghost_open(&config, &cache, &run->err);
   if (run->rc != 0) return;
-  uint64_t began = neap__now_ns();
+  double began = thread_seconds();
   feed(w, run, cache);
-  run->seconds = (double)(neap__now_ns() - began) * 1e-9;
+  run->seconds = thread_seconds() - began;
   neap__ghost_close(cache);
 }
 
