@@ -4,9 +4,9 @@
  *
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next question to it. A full buffer is flushed by the thread that filled it. The policy instance is
- * entered under one lock, so it needs none; whoever asks waits for a call already under way. Any thread may call any
- * function here, open and close aside. Not here: which policies there are (policy/registry.h), and what one is trusted
- * with (policy/instance.h). */
+ * entered under one lock, so it needs none; whoever asks waits for a call already under way. Not here: which policies
+ * there are (policy/registry.h), what one is trusted with (policy/instance.h). Any thread may call any function here,
+ * open and close aside. */
 #pragma once
 #include <neap/policy.h>
 
