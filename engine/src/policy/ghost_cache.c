@@ -166,11 +166,12 @@ void neap__ghost_use(neap__ghost_cache *c, const neap__ghost_request *r, neap__g
     ev->pos = (uint16_t)NEAP_MIN(r->chunks, UINT16_MAX);
     ev->h1 = (uint32_t)r->session, ev->h2 = (uint32_t)(r->session >> 32);
   }
+  uint64_t before = c->stats.hits;
   for (uint32_t i = 0; i < r->chunks; i++) touch(c, r, c->config.head_first ? i : r->chunks - 1 - i);
   c->stats.requests++;
   c->stats.accesses += r->chunks;
   c->stats.prefix_hits += prefix;
-  *answer = (neap__ghost_answer){.hits = hits, .prefix = prefix};
+  *answer = (neap__ghost_answer){.hits = hits, .prefix = prefix, .touched = (uint32_t)(c->stats.hits - before)};
 }
 
 void neap__ghost_forget(neap__ghost_cache *c, uint32_t number) {

@@ -33,10 +33,11 @@ typedef struct neap__ghost_request {
   uint64_t session;
 } neap__ghost_request;
 
-/* What a request found, before it changed anything. */
+/* What a request found; hits and prefix before it changed anything. */
 typedef struct neap__ghost_answer {
-  uint32_t hits;   /* chunks there, wherever */
-  uint32_t prefix; /* chunks there without a gap from the first on: what an engine can use */
+  uint32_t hits;    /* chunks there, wherever */
+  uint32_t prefix;  /* chunks there without a gap from the first on: what an engine can use */
+  uint32_t touched; /* chunks there at the moment of their touch, as neap__ghost_stats.hits counts */
 } neap__ghost_answer;
 
 typedef struct neap__ghost_stats {
