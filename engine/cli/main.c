@@ -13,6 +13,7 @@ static const neap__command commands[] = {
     {"check", "run the conformance kit on one adapter", neap__cmd_check},
     {"new", "write a working adapter to start from", neap__cmd_new},
     {"bench", "measure one adapter beside the limits of the machine", neap__cmd_bench},
+    {"trace", "look at traces and recordings, convert them", neap__cmd_trace},
 };
 
 static void print_help(FILE *out) {

@@ -23,14 +23,22 @@ static void put(uint8_t *to, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(value >> 8 * i);
 }
 
+/* A trace whose objects all are of size 1 has sizes only because the format has a field for them. */
 static int read_oracle(neap__load *load) {
   const uint8_t *record = NULL;
+  bool sized = false;
   int rc;
   while ((rc = neap__load_record(load, RECORD_BYTES, &record)) == 1) {
     const neap__load_request request = {.time_us = get(record, 4) * 1000000, .sized = true};
-    rc = neap__load_chunk(load, get(record + 4, 8), get(record + 12, 4));
+    uint64_t bytes = get(record + 12, 4);
+    sized |= bytes > 1;
+    rc = neap__load_chunk(load, get(record + 4, 8), bytes);
     if (rc == 0) rc = neap__load_end(load, &request);
     if (rc != 0) break;
+  }
+  if (!sized) {
+    free(load->trace->units);
+    load->trace->units = NULL;
   }
   return rc;
 }
@@ -66,10 +74,8 @@ static int64_t *find_next(const neap__trace *trace) {
   return next;
 }
 
-static int write_oracle(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options,
-                        neap_error *err) {
+static int write_oracle(const neap__trace *trace, neap__sink *sink, neap_error *err) {
   uint64_t latest = trace->began_us / 1000000 + UINT32_MAX / 1000;
-  (void)options;
   if (latest > UINT32_MAX)
     return neap__fail(err, NEAP_ENOTSUP, "the trace begins at second %llu; oracleGeneral has 32 bits for times",
                       (unsigned long long)(trace->began_us / 1000000));
@@ -92,7 +98,7 @@ static int write_oracle(const neap__trace *trace, neap__sink *sink, const neap__
 }
 
 const neap__format neap__format_oracle = {
-    {"oracleGeneral", "libCacheSim's binary records: time (s), object, size, next request", true},
+    {"oracleGeneral", "libCacheSim's binary records: time (s), object, size, next request", false, false, true},
     "record",
     ".oraclegeneral .bin",
     told_oracle,

@@ -12,8 +12,8 @@
 
 #include "trace/block.h"
 
-#define SEGMENTS 8u /* blocks that begin anew come this often within the bound */
-#define BLOCK_BYTES (32u << 10)
+#define SEGMENTS 8u            /* blocks that begin anew come this often within the bound */
+#define BLOCK_BYTES (4u << 10) /* what a file that is cut loses at most, beside 28 bytes of header each */
 #define CHUNKS_MAX (1u << 26)
 
 typedef struct block {
