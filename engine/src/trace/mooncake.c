@@ -140,7 +140,7 @@ static void write_request(const neap__trace *trace, const neap__trace_request *r
     write_text(sink, trace->tenants[r->tenant]);
     neap__sink_printf(sink, ", \"session\": %llu, ", (unsigned long long)r->session);
   }
-  uint64_t tokens = (uint64_t)r->chunks * NEAP_MAX(trace->chunk_tokens, 1u);
+  uint64_t tokens = (uint64_t)r->chunks * trace->chunk_tokens; /* 0: not told */
   neap__sink_printf(sink, "\"input_length\": %llu, \"output_length\": %u, \"hash_ids\": [",
                     (unsigned long long)NEAP_MIN(tokens, UINT32_MAX), r->output_tokens);
   for (uint32_t i = 0; i < r->chunks; i++)

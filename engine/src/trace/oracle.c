@@ -43,15 +43,14 @@ static int read_oracle(neap__load *load) {
   return rc;
 }
 
-/* There is no magic number, but times do not go back and the next request for an object comes later. */
+/* There is no magic number, but the next request for an object comes later, and within 2^40 requests. */
 static bool told_oracle(const char *head, size_t have) {
-  const uint8_t *at = (const uint8_t *)head;
-  uint64_t time = 0;
+  const uint8_t *next = (const uint8_t *)head + 16;
   if (have < RECORD_BYTES) return false;
-  for (uint64_t i = 0; i < NEAP_MIN(have / RECORD_BYTES, TOLD_BY); i++, at += RECORD_BYTES) {
-    int64_t next = (int64_t)get(at + 16, 8);
-    if (get(at, 4) < time || next < -2 || (next >= 0 && next <= (int64_t)i)) return false;
-    time = get(at, 4);
+  for (uint64_t i = 0; i < NEAP_MIN(have / RECORD_BYTES, TOLD_BY); i++, next += RECORD_BYTES) {
+    int64_t at = (int64_t)get(next, 8);
+    bool later = at > (int64_t)i && (at < 1ll << 40 || at == INT64_MAX), none = at == -1 || at == -2;
+    if (!later && !none) return false;
   }
   return true;
 }
