@@ -213,8 +213,8 @@ void neap__lab_status_get(neap__lab *lab, neap__lab_status *out) {
   neap__ring_stats ring;
   neap__ring_stats_get(lab->ring, &ring);
   pthread_mutex_lock(&lab->lock);
-  memcpy(out->policy, lab->policy.text, sizeof(out->policy));
-  neap__lab_place(lab, &lab->policy, out->place, sizeof(out->place));
+  memcpy(out->policy, lab->policy.spec.text, sizeof(out->policy));
+  memcpy(out->place, lab->policy.place, sizeof(out->place));
   out->total = lab->total;
   out->window = neap__window_sum(&lab->window);
   out->window_requests = (uint32_t)lab->window.requests_max;
@@ -251,7 +251,7 @@ void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const char *path, 
   char specs[NEAP_SHADOWS_MAX + 1][256], path[256];
   uint32_t count = 1;
   pthread_mutex_lock(&lab->lock);
-  memcpy(specs[0], lab->policy.text, sizeof(specs[0]));
+  memcpy(specs[0], lab->policy.spec.text, sizeof(specs[0]));
   for (uint32_t i = 0; i < lab->shadow_count; i++)
     memcpy(specs[count++], neap__shadow_spec(lab->shadows[i])->text, sizeof(specs[0]));
   pthread_mutex_unlock(&lab->lock);
@@ -284,9 +284,7 @@ int neap__lab_open(const neap__lab_config *config, neap__lab **out, neap_error *
   NEAP_ASSERT(getrandom(&lab->salt, sizeof(lab->salt), 0) == (ssize_t)sizeof(lab->salt));
   pthread_mutex_init(&lab->change_lock, NULL);
   pthread_mutex_init(&lab->lock, NULL);
-  char place[256];
-  neap__lab_place(lab, &lab->policy, place, sizeof(place));
-  neap__fate_policy(config->fate, lab->policy.text, place);
+  neap__fate_policy(config->fate, lab->policy.spec.text, lab->policy.place);
   int rc = neap__lab_record_open(lab, err);
   if (rc == 0 && pthread_create(&lab->thread, NULL, run, lab) != 0)
     rc = neap__fail(err, NEAP_ENOMEM, "cannot start the thread of the policy lab");

@@ -18,17 +18,29 @@ typedef struct neap__lab neap__lab;
 #define NEAP_SHADOWS_MAX 4u
 #define NEAP_SWITCHES_KEPT 16u
 
+/* A policy as the live engine works with it: what comes from a file runs on a thread of its own, within a budget
+ * (policy/remote.h); built-ins are called directly. */
+typedef struct neap__lab_policy {
+  neap__policy_spec spec;
+  char place[256]; /* FILE:LINE of its hook for victims, "" if not known */
+} neap__lab_policy;
+
+/* "FILE:LINE" of a policy's hook, or NULL. */
+typedef const char *(*neap__lab_place)(const neap_policy *policy, const char *hook);
+
+/* The errors of neap__policy_find. place may be NULL. Any thread. */
+int neap__lab_find(const char *spec, neap__lab_place place, neap__lab_policy *out, neap_error *err);
+
 typedef struct neap__lab_config {
   neap__stream *stream;
   neap__fate *fate;
-  neap__policy_spec policy; /* that the stream was opened with */
+  neap__lab_policy policy; /* that the stream was opened with */
   uint64_t l1_bytes;        /* what L1 keeps before eviction begins */
   uint32_t window;          /* requests of a sliding window; 0: 4096 */
   uint64_t record_bytes;    /* bound of the recording; 0: nothing is recorded */
   uint32_t chunk_tokens;    /* said in the recording */
   uint32_t ring_words;      /* 0: 1 Mi */
-  /* FILE:LINE of a policy's hook, or NULL; may be NULL itself. */
-  const char *(*place)(const neap_policy *policy, const char *hook);
+  neap__lab_place place;    /* may be NULL */
 } neap__lab_config;
 
 /* Starts its thread. 0, NEAP_ENOMEM. What config points to is borrowed until close. */

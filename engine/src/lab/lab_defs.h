@@ -15,7 +15,7 @@
 
 typedef struct lab_trial {
   bool on;
-  neap__policy_spec before;
+  neap__lab_policy before;
   neap__lab_trial order;
   uint64_t until_ns;
 } lab_trial;
@@ -35,7 +35,7 @@ struct neap__lab {
   neap__shadow *shadows[NEAP_SHADOWS_MAX];
   uint32_t shadow_count;
   neap__shadow *reference; /* while on trial, if it could be opened */
-  neap__policy_spec policy;
+  neap__lab_policy policy;
   lab_trial trial;
   neap__lab_change changes[NEAP_SWITCHES_KEPT]; /* the last one first */
   uint32_t change_count;
@@ -51,8 +51,6 @@ struct neap__lab {
 
 /* change.c: looks at the live policy and at the trial. The lab thread, now and then. */
 void neap__lab_watch(neap__lab *lab);
-/* change.c: FILE:LINE of the hook that a policy is asked for victims by, "" if not known. */
-void neap__lab_place(const neap__lab *lab, const neap__policy_spec *spec, char *place, size_t room);
 /* lab.c: a shadow for spec, warmed with the recorded traffic if there is any. Under change_lock. */
 int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool warm, neap__shadow **out,
                           neap_error *err);
