@@ -14,6 +14,7 @@ static const neap__command commands[] = {
     {"new", "write a working adapter to start from", neap__cmd_new},
     {"bench", "measure one adapter beside the limits of the machine", neap__cmd_bench},
     {"replay", "tell what policies would have made of recorded requests", neap__cmd_replay},
+    {"trace", "look at traces and recordings, convert them", neap__cmd_trace},
 };
 
 static void print_help(FILE *out) {

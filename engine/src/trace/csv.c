@@ -196,8 +196,9 @@ static int read_row(neap__load *load, const layout *columns, char *line) {
 /* With columns told, a first line that has words where numbers belong is a header. */
 static bool is_header(const layout *columns, const char *line) {
   char copy[512];
-  if (strlen(line) >= sizeof(copy)) return false;
-  strcpy(copy, line);
+  size_t bytes = strlen(line);
+  if (bytes >= sizeof(copy)) return false;
+  memcpy(copy, line, bytes + 1);
   char *rest = copy;
   for (uint32_t i = 0; i < columns->count && rest; i++) {
     const char *text = take_field(&rest);
@@ -266,9 +267,8 @@ static void write_text(neap__sink *sink, const char *text) {
   neap__sink_write(sink, "\"", 1);
 }
 
-static int write_csv(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options, neap_error *err) {
+static int write_csv(const neap__trace *trace, neap__sink *sink, neap_error *err) {
   bool tenants = trace->tenant_count > 1 || *trace->tenants[0], sessions = false;
-  (void)options;
   (void)err;
   for (uint32_t i = 0; i < trace->request_count && !sessions; i++) sessions = trace->requests[i].session != 0;
   neap__sink_printf(sink, "time_ms,key%s%s%s\n", trace->units ? ",size" : "", tenants ? ",tenant" : "",
@@ -291,7 +291,7 @@ static int write_csv(const neap__trace *trace, neap__sink *sink, const neap__tra
 }
 
 const neap__format neap__format_csv = {
-    {"csv", "lines of time, key, size, tenant, session, op; the first names the columns", true},
+    {"csv", "lines of time, key, size, tenant, session, op; the first names the columns", false, true, true},
     "line",
     ".csv",
     told_csv,

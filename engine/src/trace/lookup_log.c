@@ -101,8 +101,8 @@ static bool told_log(const char *head, size_t have) {
   return neap__head_has(head, have, fields);
 }
 
-static int write_log(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options, neap_error *err) {
-  (void)options;
+static int write_log(const neap__trace *trace, neap__sink *sink, neap_error *err) {
+  (void)err;
   if (trace->units) return neap__fail(err, NEAP_ENOTSUP, "the trace has sizes, for which lmcache-lookup has no field");
   for (uint32_t i = 0; i < trace->request_count && !neap__sink_failed(sink); i++) {
     const neap__trace_request *r = &trace->requests[i];
@@ -120,9 +120,10 @@ static int write_log(const neap__trace *trace, neap__sink *sink, const neap__tra
   return 0;
 }
 
-const neap__format neap__format_lookup = {{"lmcache-lookup", "JSONL of lmcache server --lookup-hash-log-dir", true},
-                                          "line",
-                                          "",
-                                          told_log,
-                                          read_log,
-                                          write_log};
+const neap__format neap__format_lookup = {
+    {"lmcache-lookup", "JSONL of lmcache server --lookup-hash-log-dir", true, false, false},
+    "line",
+    "",
+    told_log,
+    read_log,
+    write_log};

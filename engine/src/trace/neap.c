@@ -181,10 +181,9 @@ static int append_request(const neap__trace *trace, const neap__trace_request *r
   return neap__record_append(record, &request);
 }
 
-static int write_neap(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options, neap_error *err) {
+static int write_neap(const neap__trace *trace, neap__sink *sink, neap_error *err) {
   const neap__record_options how = {.chunk_tokens = trace->chunk_tokens, .salted = trace->salted};
   neap__record *record = NULL;
-  (void)options;
   uint32_t most = 1;
   for (uint32_t i = 0; i < trace->request_count; i++) most = NEAP_MAX(most, trace->requests[i].chunks);
   uint64_t *hashes = malloc(most * sizeof(*hashes));
@@ -206,7 +205,7 @@ static int write_neap(const neap__trace *trace, neap__sink *sink, const neap__tr
 }
 
 const neap__format neap__format_neap = {
-    {"neap", "a recording of neap's: compact, with a checksum for each block", true},
+    {"neap", "a recording of neap's: compact, with a checksum for each block", true, true, true},
     "block",
     ".neap",
     told_neap,

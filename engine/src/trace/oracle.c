@@ -23,27 +23,34 @@ static void put(uint8_t *to, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(value >> 8 * i);
 }
 
+/* A trace whose objects all are of size 1 has sizes only because the format has a field for them. */
 static int read_oracle(neap__load *load) {
   const uint8_t *record = NULL;
+  bool sized = false;
   int rc;
   while ((rc = neap__load_record(load, RECORD_BYTES, &record)) == 1) {
     const neap__load_request request = {.time_us = get(record, 4) * 1000000, .sized = true};
-    rc = neap__load_chunk(load, get(record + 4, 8), get(record + 12, 4));
+    uint64_t bytes = get(record + 12, 4);
+    sized |= bytes > 1;
+    rc = neap__load_chunk(load, get(record + 4, 8), bytes);
     if (rc == 0) rc = neap__load_end(load, &request);
     if (rc != 0) break;
+  }
+  if (!sized) {
+    free(load->trace->units);
+    load->trace->units = NULL;
   }
   return rc;
 }
 
-/* There is no magic number, but times do not go back and the next request for an object comes later. */
+/* There is no magic number, but the next request for an object comes later, and within 2^40 requests. */
 static bool told_oracle(const char *head, size_t have) {
-  const uint8_t *at = (const uint8_t *)head;
-  uint64_t time = 0;
+  const uint8_t *next = (const uint8_t *)head + 16;
   if (have < RECORD_BYTES) return false;
-  for (uint64_t i = 0; i < NEAP_MIN(have / RECORD_BYTES, TOLD_BY); i++, at += RECORD_BYTES) {
-    int64_t next = (int64_t)get(at + 16, 8);
-    if (get(at, 4) < time || next < -2 || (next >= 0 && next <= (int64_t)i)) return false;
-    time = get(at, 4);
+  for (uint64_t i = 0; i < NEAP_MIN(have / RECORD_BYTES, TOLD_BY); i++, next += RECORD_BYTES) {
+    int64_t at = (int64_t)get(next, 8);
+    bool later = at > (int64_t)i && (at < 1ll << 40 || at == INT64_MAX), none = at == -1 || at == -2;
+    if (!later && !none) return false;
   }
   return true;
 }
@@ -66,10 +73,8 @@ static int64_t *find_next(const neap__trace *trace) {
   return next;
 }
 
-static int write_oracle(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options,
-                        neap_error *err) {
+static int write_oracle(const neap__trace *trace, neap__sink *sink, neap_error *err) {
   uint64_t latest = trace->began_us / 1000000 + UINT32_MAX / 1000;
-  (void)options;
   if (latest > UINT32_MAX)
     return neap__fail(err, NEAP_ENOTSUP, "the trace begins at second %llu; oracleGeneral has 32 bits for times",
                       (unsigned long long)(trace->began_us / 1000000));
@@ -92,7 +97,7 @@ static int write_oracle(const neap__trace *trace, neap__sink *sink, const neap__
 }
 
 const neap__format neap__format_oracle = {
-    {"oracleGeneral", "libCacheSim's binary records: time (s), object, size, next request", true},
+    {"oracleGeneral", "libCacheSim's binary records: time (s), object, size, next request", false, false, true},
     "record",
     ".oraclegeneral .bin",
     told_oracle,

@@ -12,8 +12,8 @@
 
 #include "trace/block.h"
 
-#define SEGMENTS 8u /* blocks that begin anew come this often within the bound */
-#define BLOCK_BYTES (32u << 10)
+#define SEGMENTS 8u            /* blocks that begin anew come this often within the bound */
+#define BLOCK_BYTES (4u << 10) /* what a file that is cut loses at most, beside 28 bytes of header each */
 #define CHUNKS_MAX (1u << 26)
 
 typedef struct block {
@@ -248,7 +248,7 @@ void neap__record_stats_get(neap__record *record, neap__record_stats *out) {
   pthread_mutex_lock(&record->lock);
   *out = record->stats;
   out->requests += record->requests;
-  out->bytes = record->bytes + neap__coder_bytes(record->coder);
+  out->bytes = record->bytes + (record->requests ? neap__coder_bytes(record->coder) : 0);
   neap__model_count(record->model, &out->references, &out->repeated);
   memcpy(out->spent_bits, neap__coder_spent(record->coder), sizeof(out->spent_bits));
   pthread_mutex_unlock(&record->lock);
