@@ -10,10 +10,11 @@
 #include "flow/evict.h"
 #include "flow/fetch.h"
 #include "flow/store.h"
+#include "lab/lab.h"
 
 typedef struct neap__engine_config {
   neap__l1_config l1;          /* emit and wanted are set by the engine */
-  const char *eviction_policy; /* "LRU", "IsolatedLRU", "ARC", "noop" */
+  const char *eviction_policy; /* as in policy/registry.h */
   double watermark, ratio;
   const char *const *l2_adapters; /* JSON texts */
   uint32_t l2_adapter_count;
@@ -23,6 +24,8 @@ typedef struct neap__engine_config {
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
   uint32_t workers;        /* threads of the pool, 0 = 16 */
+  uint64_t record_bytes;   /* bound of the recording of requests; 0: none is made */
+  uint32_t policy_window;  /* requests of a sliding window of hit ratios; 0 = 4096 */
   uint64_t close_grace_ms; /* how long close waits for stores, and then for all tiers; 0 = 10 s */
 } neap__engine_config;
 
@@ -39,6 +42,8 @@ typedef struct neap__engine {
   neap__pool *changes; /* its threads open and close adapters while the engine runs */
   neap__storer *storer;
   neap__fetcher *fetcher;
+  neap__fate *fate;
+  neap__lab *lab;
   uint64_t opened_ns;
 } neap__engine;
 

@@ -342,3 +342,10 @@ void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out) {
   neap__instance_stats_get(in, &out->instance);
   leave(stream);
 }
+
+neap_chunk neap__stream_row(neap__stream *stream, uint32_t slot) {
+  const neap_chunk *rows = neap__instance_chunks(enter(stream));
+  neap_chunk row = slot < stream->slots ? rows[slot] : (neap_chunk){0};
+  leave(stream);
+  return row;
+}

@@ -80,3 +80,6 @@ typedef struct neap__stream_stats {
   uint32_t capacity;  /* objects, see neap_policy_context */
 } neap__stream_stats;
 void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out);
+
+/* What the events so far say of a slot; zero if it is empty. */
+neap_chunk neap__stream_row(neap__stream *stream, uint32_t slot);
