@@ -3,6 +3,8 @@
  * cli/target.c - see target.h: the options, and the session in this process. The other one is remote.c. */
 #include "target.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 struct neap__target {
   const neap__target_config *config;
   neap__dirs dirs;
+  char scratch[64]; /* modules that are defined at the prompt; "": there is none */
   neap__engine *engine;
   neap__bind *bind;
   neap__console *console;
@@ -93,10 +96,28 @@ static int check(const neap__target_config *c, neap_error *err) {
   return set_log_level(c->log_level, err);
 }
 
+/* Modules are loaded from folders of the plugin path only, so it is one of them. */
+static int make_scratch(neap__target *t, neap_error *err) {
+  char path[] = "/tmp/neap-prompt-XXXXXX";
+  if (!mkdtemp(path)) return neap__fail(err, NEAP_EIO, "cannot make a folder in /tmp: %s", strerror(errno));
+  memcpy(t->scratch, path, sizeof(path));
+  return neap__dirs_add_plugins(&t->dirs, path, err);
+}
+
+static void remove_scratch(const neap__target *t) {
+  DIR *stream = t->scratch[0] ? opendir(t->scratch) : NULL;
+  if (!stream) return;
+  for (struct dirent *entry; (entry = readdir(stream)) != NULL;)
+    if (entry->d_name[0] != '.') unlinkat(dirfd(stream), entry->d_name, 0);
+  closedir(stream);
+  rmdir(t->scratch);
+}
+
 static int open_engine(neap__target *t, neap_error *err) {
   const neap__target_config *c = t->config;
   neap__dirs_find(&t->dirs);
   int rc = neap__dirs_add_plugins(&t->dirs, c->plugin_path, err);
+  if (rc == 0 && !c->guarded) rc = make_scratch(t, err);
   if (rc != 0) return rc;
   const neap__engine_config config = {
       .l1 = {.pool_bytes = c->l1_bytes, .align_bytes = 4096, .chunk_tokens = (uint32_t)c->chunk_tokens},
@@ -120,7 +141,7 @@ static void write_out(void *ctx, const char *text, size_t bytes) {
 
 static int open_session(neap__target *t, neap_error *err) {
   const neap__target_config *c = t->config;
-  int rc = neap__bind_open(t->engine, c->guarded, &t->bind);
+  int rc = neap__bind_open(t->engine, c->guarded, t->scratch[0] ? t->scratch : NULL, &t->bind);
   if (rc != 0) return neap__fail(err, rc, "out of memory");
   const neap__console_config config = {
       .mode = c->trusted   ? NEAP_CONSOLE_TRUSTED
@@ -169,6 +190,7 @@ void neap__target_close(neap__target *t) {
   if (t->console) neap__console_interrupt(t->console);
   if (t->bind) clean = neap__bind_shut(t->bind, CLOSE_MS);
   clean = neap__console_close(t->console, CLOSE_MS) && clean;
+  remove_scratch(t);
   if (!clean) {
     fputs("neap: the session does not come back; ending without it\n", stderr);
     fflush(stdout);

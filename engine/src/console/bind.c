@@ -3,11 +3,8 @@
  * console/bind.c - life of a bind, and its changes of the engine: attach, detach, reload, clear. */
 #include "console/bind.h"
 
-#include <dirent.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "console/bind_defs.h"
 #include "script/coro.h"
@@ -17,11 +14,12 @@
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-int neap__bind_open(neap__engine *engine, bool guarded, neap__bind **out) {
+int neap__bind_open(neap__engine *engine, bool guarded, const char *scratch, neap__bind **out) {
   neap__bind *b = calloc(1, sizeof(*b));
   if (!b) return NEAP_ENOMEM;
   b->engine = engine;
   b->guarded = guarded;
+  b->scratch = scratch;
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -30,15 +28,6 @@ int neap__bind_open(neap__engine *engine, bool guarded, neap__bind **out) {
   pthread_mutex_init(&b->lock, NULL);
   *out = b;
   return 0;
-}
-
-static void remove_scratch(const neap__bind *b) {
-  DIR *stream = b->scratch[0] ? opendir(b->scratch) : NULL;
-  if (!stream) return;
-  for (struct dirent *entry; (entry = readdir(stream)) != NULL;)
-    if (entry->d_name[0] != '.') unlinkat(dirfd(stream), entry->d_name, 0);
-  closedir(stream);
-  rmdir(b->scratch);
 }
 
 bool neap__bind_shut(neap__bind *b, uint64_t timeout_ms) {
@@ -55,7 +44,6 @@ bool neap__bind_shut(neap__bind *b, uint64_t timeout_ms) {
 
 void neap__bind_free(neap__bind *b) {
   if (!b) return;
-  remove_scratch(b);
   pthread_cond_destroy(&b->left);
   pthread_mutex_destroy(&b->lock);
   free(b);
@@ -210,15 +198,10 @@ static int l_clear(lua_State *L) {
   return 1;
 }
 
-/* scratch() -> a folder of this session's own, which goes with it */
+/* scratch() -> a folder for modules of this session */
 static int l_scratch(lua_State *L) {
-  neap__bind *b = neap__bind_of(L);
-  if (b->guarded) return luaL_error(L, "engine:define: a guarded session cannot write files");
-  if (!b->scratch[0]) {
-    char path[] = "/tmp/neap-prompt-XXXXXX";
-    if (!mkdtemp(path)) return luaL_error(L, "cannot make a folder in /tmp for modules");
-    memcpy(b->scratch, path, sizeof(path));
-  }
+  const neap__bind *b = neap__bind_of(L);
+  if (b->guarded || !b->scratch) return luaL_error(L, "engine:define: a guarded session cannot write files");
   lua_pushstring(L, b->scratch);
   return 1;
 }

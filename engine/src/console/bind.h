@@ -16,12 +16,13 @@
 
 typedef struct neap__bind neap__bind;
 
-/* engine outlives the bind. 0 or NEAP_ENOMEM. */
-int neap__bind_open(neap__engine *engine, bool guarded, neap__bind **out);
+/* engine outlives the bind. scratch: a folder below the plugin path where engine:define writes modules, NULL: none;
+ * borrowed. 0 or NEAP_ENOMEM. */
+int neap__bind_open(neap__engine *engine, bool guarded, const char *scratch, neap__bind **out);
 /* From now on calls raise. Waits until none is inside the engine, awaited changes and lookups included; false if some
  * are even after timeout_ms. Before the session closes. */
 bool neap__bind_shut(neap__bind *bind, uint64_t timeout_ms);
-/* After the session has closed. Removes what define() wrote. NULL is nothing. */
+/* After the session has closed. NULL is nothing. */
 void neap__bind_free(neap__bind *bind);
 /* For neap__console_config.bind, with the bind as ctx: pushes the table of functions. */
 void neap__bind_push(lua_State *L, neap__vm *vm, void *bind);

@@ -9,7 +9,7 @@
 struct neap__bind {
   neap__engine *engine;
   bool guarded;
-  char scratch[64]; /* the folder of modules that define() wrote; "": none yet. Session thread, then close */
+  const char *scratch; /* for modules that are defined at the prompt, or NULL */
   pthread_mutex_t lock;
   pthread_cond_t left;
   uint32_t inside; /* calls and requests that use the engine */

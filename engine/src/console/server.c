@@ -180,7 +180,7 @@ static const char *take_lines(connection *c) {
  */
 
 static int open_session(connection *c, neap_error *err) {
-  int rc = neap__bind_open(c->server->engine, true, &c->bind);
+  int rc = neap__bind_open(c->server->engine, true, NULL, &c->bind);
   if (rc != 0) return neap__fail(err, rc, "out of memory");
   const neap__console_config config = {.mode = NEAP_CONSOLE_GUARDED,
                                        .name = "console",

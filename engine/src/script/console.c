@@ -251,16 +251,20 @@ static void call_returned(lua_State *R, neap__coro *coro) {
              text, bytes);
 }
 
-/* The lines of a traceback that are the script's: those of the session itself tell nobody anything. */
-static size_t trim_traceback(char *text) {
+/* The lines of a traceback that are the script's: those of the session itself tell nobody anything, nor does the chunk
+ * that was typed, unless it called something. Returns how long the text is then. */
+static size_t trim_traceback(char *text, bool typed) {
   char *at = strstr(text, "\nstack traceback:");
   if (!at) return strlen(text);
   char *first = at + strlen("\nstack traceback:"), *to = first;
+  bool any = false;
   for (char *line = first; *line == '\n';) {
     size_t bytes = 1 + strcspn(line + 1, "\n");
     char *next = line + bytes, kept = *next;
     *next = '\0';
-    bool own = strstr(line, "/neap/console/") || strstr(line, "/neap/await.lua");
+    bool own = strstr(line, "/neap/console/") || strstr(line, "/neap/await.lua") || strstr(line, "'pass'") ||
+               (typed && strstr(line, "in function 'main'"));
+    any = any || (!own && !strstr(line, "\t[C]:"));
     *next = kept;
     if (!own) {
       memmove(to, line, bytes);
@@ -268,7 +272,7 @@ static size_t trim_traceback(char *text) {
     }
     line = next;
   }
-  if (to == first) to = at;
+  if (!any) to = at;
   *to = '\0';
   return (size_t)(to - text);
 }
@@ -290,7 +294,7 @@ static void call_failed(neap__coro *coro, int code, const char *text) {
   if (why[0] || !copy)
     set_answer(call, NEAP_CONSOLE_FAILED, why, strlen(why));
   else
-    set_answer(call, NEAP_CONSOLE_FAILED, copy, trim_traceback(copy));
+    set_answer(call, NEAP_CONSOLE_FAILED, copy, trim_traceback(copy, call->kind == NEAP_CONSOLE_EVAL));
   free(copy);
 }
 

@@ -38,6 +38,9 @@ return function()
     env[name] = copy(_G[name], members == true and names_of(_G[name]) or members)
   end
   env.debug = { traceback = debug.traceback }
+  setmetatable(env.os, { __metatable = false, __index = function(_, name)
+    error(("'os.%s' is not there: a guarded session cannot reach files and processes"):format(tostring(name)), 2)
+  end })
   env.neap = copy(neap, NEAP)
   env._G = env
 

@@ -18,16 +18,21 @@ local sandbox = require 'neap.console.sandbox'
 ---@field args string[]
 ---@field engine? table
 
--- Of expressions first: `x` means `return x`. Either way of reading may say that the text ends too early.
+local function pass(...)
+  return ...
+end
+
+-- Of expressions first: `x` means `return x`. Either way of reading may say that the text ends too early. What runs is
+-- `return pass(x)`: a call in x is then no tail call, and an error in it is told with its line.
 local function compile(text, name, env)
-  local chunk, first = load('return ' .. text, name, 't', env)
-  if chunk then
-    return chunk
+  local main, first = load('return ' .. text, name, 't', env)
+  if main then
+    return load('return (...)(' .. text .. '\n)', name, 't', env) or main
   end
   local failure
-  chunk, failure = load(text, name, 't', env)
-  if chunk then
-    return chunk
+  main, failure = load(text, name, 't', env)
+  if main then
+    return main
   end
   return nil, failure, (first .. '\n' .. failure):find("'<eof>'", 1, true) ~= nil
 end
@@ -77,20 +82,20 @@ return function(options)
     if not text:find '%S' then
       return 'ok', ''
     end
-    local chunk, failure, incomplete = compile(text, name, env)
-    if not chunk then
+    local main, failure, incomplete = compile(text, name, env)
+    if not main then
       return incomplete and 'incomplete' or 'failed', failure
     end
-    return finish(json, chunk())
+    return finish(json, main(pass))
   end
 
   function functions.script(text, name, json)
-    local chunk, failure = load((text:gsub('^#[^\n]*', '')), name, 't', env)
-    if not chunk then
+    local main, failure = load((text:gsub('^#[^\n]*', '')), name, 't', env)
+    if not main then
       return 'failed', failure
     end
     env.arg = options.args
-    return finish(json, chunk(unpack(options.args)))
+    return finish(json, main(unpack(options.args)))
   end
 
   function functions.complete(text)
