@@ -402,7 +402,7 @@ int neap__console_server_open(neap__engine *engine, const char *path, neap__cons
   return rc;
 }
 
-bool neap__console_server_close(neap__console_server *s) {
+bool neap__console_server_stop(neap__console_server *s) {
   if (!s) return true;
   pthread_mutex_lock(&s->lock);
   s->stopping = true;
@@ -417,6 +417,9 @@ bool neap__console_server_close(neap__console_server *s) {
   while (s->count > 0) pthread_cond_wait(&s->ended, &s->lock);
   bool clean = s->stuck == 0;
   pthread_mutex_unlock(&s->lock);
-  server_free(s);
   return clean;
+}
+
+void neap__console_server_close(neap__console_server *s) {
+  if (s) server_free(s);
 }

@@ -30,9 +30,11 @@ typedef struct neap__console_server neap__console_server;
 /* path: of the unix socket, NULL for none; a socket that nobody listens on is replaced. 0, NEAP_EINVAL (path too long),
  * NEAP_EBUSY (somebody listens there, or it is no socket), NEAP_EIO, NEAP_ENOMEM. engine outlives it. */
 int neap__console_server_open(neap__engine *engine, const char *path, neap__console_server **out, neap_error *err);
-/* Ends every session and removes the socket. False: a session is busy in C and was left behind; the engine must not be
- * closed then (its L1 can be left, see neap__l1_leave). */
-bool neap__console_server_close(neap__console_server *server);
+/* Ends every session and removes the socket; takes no new one. False: a session is busy in C and was left behind; the
+ * engine must not be closed then (its L1 can be left, see neap__l1_leave). NULL is nothing, true. */
+bool neap__console_server_stop(neap__console_server *server);
+/* After stop, and after whoever calls adopt has closed. NULL is nothing. */
+void neap__console_server_close(neap__console_server *server);
 
 /* Serves a connection that was made elsewhere. head: bytes that were read already. closed(ctx) gives fd back, once, on
  * a thread of the server. 0, or
