@@ -29,6 +29,8 @@ libcurl4-openssl-dev|pkg-config --exists libcurl
 libexpat1-dev|pkg-config --exists expat
 libedit-dev|pkg-config --exists libedit
 libssl-dev|pkg-config --exists openssl'
+libssl-dev|pkg-config --exists openssl
+libarchive-dev|pkg-config --exists libarchive'
 test_needs='libcmocka-dev|pkg-config --exists cmocka
 lua-busted|command -v busted
 lua-check|command -v luacheck

@@ -46,6 +46,4 @@ static const neap__codec checksum = {
     .decode = decode,
 };
 
-__attribute__((constructor)) static void register_checksum(void) {
-  if (neap_adapter_register(&checksum.table) != 0) __builtin_trap();
-}
+NEAP_CODEC_BUILTIN(checksum)

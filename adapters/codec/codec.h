@@ -45,6 +45,12 @@ typedef struct neap__codec {
                 uint64_t bytes);
 } neap__codec;
 
+/* What NEAP_ADAPTER_BUILTIN does for a table alone. */
+#define NEAP_CODEC_BUILTIN(codec)                                        \
+  __attribute__((constructor)) static void neap_register_##codec(void) { \
+    if (neap_adapter_register(&codec.table) != 0) __builtin_trap();      \
+  }
+
 /* wrap.c: the functions of a codec's adapter table. */
 int neap__wrap_open(const neap_adapter *table, const neap_host *host, const char *params_json, void **self,
                     neap_error *err);

@@ -128,6 +128,4 @@ static const neap__codec compress = {
     .decode = decode,
 };
 
-__attribute__((constructor)) static void register_compress(void) {
-  if (neap_adapter_register(&compress.table) != 0) __builtin_trap();
-}
+NEAP_CODEC_BUILTIN(compress)

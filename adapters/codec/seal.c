@@ -220,6 +220,4 @@ static const neap__codec seal = {
     .decode = decode,
 };
 
-__attribute__((constructor)) static void register_seal(void) {
-  if (neap_adapter_register(&seal.table) != 0) __builtin_trap();
-}
+NEAP_CODEC_BUILTIN(seal)

@@ -17,46 +17,19 @@
 #define WORKERS_MAX 64u
 #define LOOKS_PER_WORKER 32u /* a stat is too small for a worker of its own */
 #define GIB 1073741824.0
-#define BURST_NS UINT64_C(10000000000)
 
 /* --- failures ------------------------------------------------------------------------------------------------- */
 
 static int code_of(int errno_value) {
   switch (errno_value) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return NEAP_ENOSPC;
-    case EACCES:
-    case EPERM:
-    case EROFS: return NEAP_EPERM;
     case ENOENT: return NEAP_ENOENT;
-    case ENOMEM: return NEAP_ENOMEM;
     case ENAMETOOLONG: return NEAP_EINVAL;
-    case EMFILE:
-    case ENFILE: return NEAP_ELIMIT;
-    default: return NEAP_EIO;
+    default: return neap__failure_code(errno_value);
   }
 }
 
 int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_value) {
-  char line[512], reason[128];
-  pthread_mutex_lock(&fs->complaint_lock);
-  uint64_t now = fs->host->now_ns(fs->host->engine); /* under the lock, or it may lie before complaint_ns */
-  bool burst = fs->complaint_errno == errno_value && now - fs->complaint_ns < BURST_NS;
-  uint64_t held = fs->complaints_held;
-  fs->complaints_held = burst ? held + 1 : 0;
-  if (!burst) {
-    fs->complaint_errno = errno_value;
-    fs->complaint_ns = now;
-  }
-  pthread_mutex_unlock(&fs->complaint_lock);
-  if (!burst) {
-    int n = snprintf(line, sizeof(line), "%s %.200s: %s", what, name, strerror_r(errno_value, reason, sizeof(reason)));
-    if (held && n > 0 && (size_t)n < sizeof(line))
-      snprintf(line + n, sizeof(line) - (size_t)n, " (%llu more failures since the last such line)",
-               (unsigned long long)held);
-    fs->host->log(fs->host->engine, NEAP_WARNING, line);
-  }
+  neap__failures_say(&fs->failures, fs->host, what, name, errno_value);
   return code_of(errno_value);
 }
 
@@ -134,7 +107,7 @@ static void close_store(void *self) {
   neap__fs *fs = self;
   if (fs->tmp_fd >= 0 && fs->tmp_fd != fs->dir_fd) close(fs->tmp_fd);
   if (fs->dir_fd >= 0) close(fs->dir_fd);
-  pthread_mutex_destroy(&fs->complaint_lock);
+  neap__failures_destroy(&fs->failures);
   pthread_mutex_destroy(&fs->room_lock);
   free(fs->base_path);
   free(fs->tmp_path);
@@ -217,7 +190,7 @@ static int open_store(const neap_adapter *adapter, const neap_host *host, const 
   fs->host = host;
   fs->dir_fd = fs->tmp_fd = -1;
   fs->opened_ns = host->now_ns(host->engine);
-  pthread_mutex_init(&fs->complaint_lock, NULL);
+  neap__failures_init(&fs->failures);
   pthread_mutex_init(&fs->room_lock, NULL);
   int rc = parse(fs, params, &want_odirect, err);
   cJSON_Delete(params);

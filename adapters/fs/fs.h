@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "../common/failure.h"
+
 #define NEAP_FS_ALIGN 4096u      /* of buffer and length for O_DIRECT; tried out at open */
 #define NEAP_FS_KEEP_DEFAULT UINT64_MAX
 #define NEAP_FS_TRAILER_BYTES 8u /* "nCRC", then the CRC-32C of the object, little-endian */
@@ -33,14 +35,12 @@ typedef struct neap__fs {
   uint64_t keep_free; /* bytes of the file system that stores leave free; 0 = none */
   pthread_mutex_t room_lock;
   uint64_t room, room_asked_ns;
-  pthread_mutex_t complaint_lock;
-  int complaint_errno;
-  uint64_t complaint_ns, complaints_held;
+  neap__failures failures;
 } neap__fs;
 
 extern const neap_adapter neap__fs_adapter;
 
-/* fs.c: one log line per burst of failures of one kind. Returns the NEAP_ code of errno_value. Any thread. */
+/* fs.c: logs it (failure.h). Returns the NEAP_ code of errno_value. Any thread. */
 int neap__fs_failed(neap__fs *fs, const char *what, const char *name, int errno_value);
 
 /* dir.c: opens, makes and checks the directories of a new store; removes temporary files of dead writers. */

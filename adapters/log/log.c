@@ -15,7 +15,6 @@
 
 #include "log.h"
 
-#define BURST_NS UINT64_C(10000000000)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 #define SEGMENTS_MIN 4u /* that max_gb has room for */
@@ -23,19 +22,7 @@
 /* --- words ----------------------------------------------------------------------------------------------------- */
 
 int neap__ls_code(int errno_value) {
-  switch (errno_value) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return NEAP_ENOSPC;
-    case EACCES:
-    case EPERM:
-    case EROFS: return NEAP_EPERM;
-    case ENOMEM: return NEAP_ENOMEM;
-    case EMFILE:
-    case ENFILE:
-    case EAGAIN: return NEAP_ELIMIT;
-    default: return NEAP_EIO;
-  }
+  return errno_value == EAGAIN ? NEAP_ELIMIT : neap__failure_code(errno_value); /* no worker was to be had */
 }
 
 void neap__ls_say(neap__ls *ls, neap_log_level level, const char *format, ...) {
@@ -48,18 +35,7 @@ void neap__ls_say(neap__ls *ls, neap_log_level level, const char *format, ...) {
 }
 
 int neap__ls_failed(neap__ls *ls, const char *what, const char *name, int errno_value) {
-  char reason[128], held_text[64] = "";
-  pthread_mutex_lock(&ls->complaint_lock);
-  uint64_t now = ls->host->now_ns(ls->host->engine); /* under the lock, or it may lie before complaint_ns */
-  bool again = ls->complaint_errno == errno_value && now - ls->complaint_ns < BURST_NS;
-  uint64_t held = ls->complaints_held;
-  ls->complaints_held = again ? held + 1 : 0;
-  if (!again) ls->complaint_errno = errno_value;
-  if (!again) ls->complaint_ns = now;
-  pthread_mutex_unlock(&ls->complaint_lock);
-  if (again) return neap__ls_code(errno_value);
-  if (held) snprintf(held_text, sizeof(held_text), " (and %llu times since it was said)", (unsigned long long)held);
-  neap__ls_say(ls, NEAP_WARNING, "%s %s: %s%s", what, name, strerror_r(errno_value, reason, sizeof(reason)), held_text);
+  neap__failures_say(&ls->failures, ls->host, what, name, errno_value);
   return neap__ls_code(errno_value);
 }
 
@@ -180,7 +156,7 @@ static void close_store(void *self) {
   if (ls->dir_fd >= 0) close(ls->dir_fd);
   pthread_cond_destroy(&ls->wake);
   pthread_mutex_destroy(&ls->lock);
-  pthread_mutex_destroy(&ls->complaint_lock);
+  neap__failures_destroy(&ls->failures);
   free(ls->base_path);
   free(ls);
 }
@@ -193,7 +169,7 @@ static neap__ls *new_store(const neap_host *host) {
   ls->dir_fd = ls->lock_fd = -1;
   ls->queue_end = &ls->queue;
   pthread_mutex_init(&ls->lock, NULL);
-  pthread_mutex_init(&ls->complaint_lock, NULL);
+  neap__failures_init(&ls->failures);
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init(&ls->wake, &monotonic);

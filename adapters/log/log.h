@@ -24,6 +24,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "../common/failure.h"
+
 #define NEAP__LS_BLOCK 4096u
 #define NEAP__LS_SEGMENTS_MAX 65535u                 /* a slot is 16 bits of an entry */
 #define NEAP__LS_BYTES_MAX UINT64_C(4294963200)      /* of an object: its length is 32 bits of an entry */
@@ -196,14 +198,12 @@ typedef struct neap__ls {
   pthread_t keeper;
   bool keeper_started;
   uint64_t last_sync_ns;
-  pthread_mutex_t complaint_lock;
-  int complaint_errno;
-  uint64_t complaint_ns, complaints_held;
+  neap__failures failures;
 } neap__ls;
 
 extern const neap_adapter neap__ls_adapter;
 
-/* log.c: one log line per burst of failures of one kind. Returns the NEAP_ code of errno_value. */
+/* log.c: failed logs it (failure.h) and returns the NEAP_ code of errno_value. */
 int neap__ls_failed(neap__ls *ls, const char *what, const char *name, int errno_value);
 int neap__ls_code(int errno_value);
 void neap__ls_say(neap__ls *ls, neap_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));

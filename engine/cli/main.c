@@ -16,6 +16,7 @@ static const neap__command commands[] = {
     {"repl", "a Lua prompt over an engine of its own, or over a live server", neap__cmd_repl},
     {"eval", "evaluate Lua as the prompt does, and print its values", neap__cmd_eval},
     {"run", "run a Lua script as the prompt does", neap__cmd_run},
+    {"replay", "tell what policies would have made of recorded requests", neap__cmd_replay},
 };
 
 static void print_help(FILE *out) {

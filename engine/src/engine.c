@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policy/registry.h"
 #include "script/script.h"
 
 #define WORKERS 16u /* they wait for disks more than they compute: this is how deep reads go */
@@ -18,9 +19,10 @@
 
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
-  const neap_policy *policy = neap__policy_find(e->config.eviction_policy, err);
-  if (!policy) return NEAP_EINVAL;
-  int rc = neap__stream_open(policy, neap__l1_slots(&l1), &e->stream, err);
+  neap__policy_spec spec;
+  int rc = neap__policy_find(e->config.eviction_policy, &spec, err);
+  if (rc) return rc;
+  rc = neap__stream_open(spec.policy, spec.params, neap__l1_slots(&l1), &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
   l1.emit_ctx = e->stream;

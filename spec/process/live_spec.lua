@@ -2,6 +2,7 @@
 --
 -- Adapters come, go and change while a server answers without a pause: nothing fails, nothing comes back wrong.
 
+local json = require 'spec.support.json'
 local server = require 'spec.support.server'
 
 local CYCLES = os.getenv 'NEAP_SLOW' == '1' and 200 or 50
@@ -203,6 +204,18 @@ describe('a running server', function()
     status, answer = http('POST', '/adapters', mock:format '1')
     assert.equal(400, status)
     assert.matches('name: ', answer)
+  end)
+
+  it('is healthy as long as no store says of itself that it is not', function()
+    local fs = ('{"type":"fs","base_path":"%s/fs"}'):format(directory)
+    start(nil, { fs, '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1}' })
+    local function healthy(path) return json.decode(ask('GET', path)).is_healthy end
+    assert.is_true(healthy '/status')
+    assert.is_true(healthy '/adapters/fs')
+    assert(os.execute("rm -r '" .. directory .. "/fs'") == 0)
+    assert.is_false(healthy '/status')
+    assert.is_false(healthy '/adapters/fs')
+    assert.is_true(healthy '/adapters/mock')
   end)
 
   it('takes a module only from the plugin path, as at the start', function()

@@ -29,6 +29,7 @@ describe('a redis cluster', function()
     for _, node in ipairs(cluster.nodes) do
       node:cli 'FLUSHALL' -- replicas refuse it and follow
     end
+    cluster:replicate() -- or loads from replicas see what the spec before this one stored
   end
 
   local function items(count)

@@ -209,12 +209,18 @@ function Cluster:await()
     'the cluster is not in order:\n' .. self:opinions())
 end
 
----Waits until the replicas have what the masters have.
+---Waits until the replicas have what the masters have now. (WAIT would wait for what its own connection wrote.)
 function Cluster:replicate()
+  local written = {} -- by port of the master
   for _, node in ipairs(self.nodes) do
-    if node:cli('ROLE'):find '^master' then
-      assert(tonumber(node:cli('WAIT', 1, READY_S * 1000)) >= 1, 'a replica is behind')
-    end
+    written[node.port] = tonumber(node:cli('ROLE'):match '^master\n(%d+)')
+  end
+  for _, node in ipairs(self.nodes) do
+    local followed = process.eventually(READY_S, function()
+      local master, offset = node:cli('ROLE'):match '^slave\n[^\n]*\n(%d+)\n%a+\n(%d+)'
+      return written[node.port] or master and tonumber(offset) >= (written[tonumber(master)] or math.huge)
+    end)
+    assert(followed, 'a replica is behind')
   end
 end
 

@@ -215,14 +215,15 @@ static void names_from_outside_come_back_as_they_went_in(void **state) {
 typedef struct listener {
   const neap_policy *policy;
   void *self;
+  neap_policy_context context;
 } listener;
 
-static void says(const listener *l, uint32_t number, neap_event_type type, uint8_t reason) {
+static void says(const listener *l, uint32_t number, neap_event_type type, uint8_t detail) {
   neap__key id = id_of(number, number % 3);
-  neap_event event = {.slot = number, .type = (uint8_t)type, .reason = reason, .tenant = id.tenant, .kib = 1};
+  neap_event event = {.slot = number, .type = (uint8_t)type, .detail = detail, .tenant = id.tenant, .kib = 1};
   memcpy(&event.h1, id.hash, sizeof(event.h1));
   memcpy(&event.h2, id.hash + 4, sizeof(event.h2));
-  l->policy->on_events(l->self, &event, 1);
+  l->policy->on_events(l->self, &event, 1, NULL);
 }
 
 static uint32_t number_of(const neap__key *id) {
@@ -232,10 +233,10 @@ static uint32_t number_of(const neap__key *id) {
 }
 
 static void follow(fixture *f, listener *l, uint32_t slots) {
-  const neap_policy_context context = {.size = sizeof(context), .slots = slots};
+  l->context = (neap_policy_context){.size = sizeof(l->context), .slots = slots, .capacity = slots, .params = ""};
   neap_error err = {""};
   l->policy = neap__policy_find("ARC", &err);
-  assert_int_equal(l->policy->create(&context, &l->self, &err), 0);
+  assert_int_equal(l->policy->create(l->policy, &l->context, &l->self, &err), 0);
   open_with(f, slots);
   assert_int_equal(neap__catalogue_follow(f->catalogue, l->policy, &err), 0);
 }
@@ -269,7 +270,7 @@ static void arc_in_a_catalogue_names_the_victims_that_it_names_alone(void **stat
     bytes += was ? 0 : 1000;
     while (bytes > 100 * 1000) {
       uint32_t expected;
-      assert_int_equal(l.policy->victims(l.self, NEAP_SCOPE_ALL, &expected, 1), 1);
+      assert_int_equal(l.policy->victims(l.self, NEAP_SCOPE_ALL, &expected, 1, NULL), 1);
       assert_int_equal(neap__catalogue_victims(f.catalogue, 1, 10, false, &victim), 1);
       assert_int_equal(number_of(&victim), expected);
       bool stays = ++evicted % 13 == 0; /* its removal failed */

@@ -276,7 +276,7 @@ static void a_name_that_is_taken_is_refused(void **state) {
   assert_int_equal(neap_adapter_register(&twin), NEAP_EEXIST);
   assert_int_equal(neap_adapter_register(&module), NEAP_EEXIST);
   assert_int_equal(neap_adapter_register(&nameless), NEAP_EINVAL);
-  assert_ptr_equal(neap__registry_find("probe", NULL, NULL), &probe);
+  assert_ptr_equal(neap__registry_find("probe"), &probe);
 }
 
 static void the_number_of_the_adapter_is_in_the_message(void **state) {

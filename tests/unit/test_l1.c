@@ -471,8 +471,8 @@ static void every_change_is_told_in_order_with_what_it_was_about(void **state) {
   assert_int_equal(e.list[2].request, 78);
   assert_int_equal(e.list[3].slot, e.list[1].slot);
   assert_int_equal(e.list[4].pos, 0);
-  assert_int_equal(e.list[5].reason, NEAP_REMOVE_EXPIRE);
-  assert_int_equal(e.list[6].reason, NEAP_REMOVE_CLEAR);
+  assert_int_equal(e.list[5].detail, NEAP_REMOVE_EXPIRE);
+  assert_int_equal(e.list[6].detail, NEAP_REMOVE_CLEAR);
   finish_units(l1);
 }
 

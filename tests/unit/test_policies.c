@@ -49,21 +49,22 @@ static bench bench_open(const char *name, uint32_t slots) {
   neap_error err = {""};
   bench b = {.policy = neap__policy_find(name, &err)};
   assert_non_null(b.policy);
-  const neap_policy_context context = {.size = sizeof(context), .slots = slots};
-  assert_int_equal(b.policy->create(&context, &b.self, &err), 0);
+  static neap_policy_context context; /* as long as any bench */
+  context = (neap_policy_context){.size = sizeof(context), .slots = slots, .capacity = slots, .params = ""};
+  assert_int_equal(b.policy->create(b.policy, &context, &b.self, &err), 0);
   return b;
 }
 
 static void bench_close(bench *b) { b->policy->destroy(b->self); }
 
 static void tell(bench *b, neap_event_type type, uint32_t slot) {
-  const neap_event ev = {.type = (uint8_t)type, .slot = slot, .reason = NEAP_REMOVE_EVICT, .h1 = slot};
-  b->policy->on_events(b->self, &ev, 1);
+  const neap_event ev = {.type = (uint8_t)type, .slot = slot, .detail = NEAP_REMOVE_EVICT, .h1 = slot};
+  b->policy->on_events(b->self, &ev, 1, NULL);
 }
 
 static void expect_victims(bench *b, uint32_t scope, uint32_t max, const uint32_t *slots, uint32_t count) {
   uint32_t out[SLOTS];
-  assert_int_equal(b->policy->victims(b->self, scope, out, max), count);
+  assert_int_equal(b->policy->victims(b->self, scope, out, max, NULL), count);
   for (uint32_t i = 0; i < count; i++) assert_int_equal(out[i], slots[i]);
 }
 
@@ -171,7 +172,7 @@ static void model_event(model *m, const neap_event *ev) {
     case NEAP_EV_REMOVE:
       e->state = ABSENT;
       if (!m->arc || !was) break;
-      for (uint32_t i = 0; i < NEAP_ARRAY_LEN(m->ghosts) && ev->reason == NEAP_REMOVE_EVICT; i++) {
+      for (uint32_t i = 0; i < NEAP_ARRAY_LEN(m->ghosts) && ev->detail == NEAP_REMOVE_EVICT; i++) {
         if (m->ghosts[i].state != ABSENT) continue;
         m->ghosts[i] = (model_entry){key, ++m->clock, ev->tenant, PRESENT, e->again};
         if (B(m, false) + B(m, true) > SLOTS) model_drop_oldest_ghost(m, B(m, true) - e->again > 0);
@@ -222,7 +223,7 @@ static bool random_event(const model *m, neap_event *ev) {
   uint32_t dice = rnd(100);
   if (dice < 3 || (e->state == PROPOSED && dice < 60)) {
     ev->type = NEAP_EV_REMOVE;
-    ev->reason = (uint8_t)(e->state == PROPOSED || dice == 0 ? NEAP_REMOVE_EVICT : NEAP_REMOVE_DELETE);
+    ev->detail = (uint8_t)(e->state == PROPOSED || dice == 0 ? NEAP_REMOVE_EVICT : NEAP_REMOVE_DELETE);
   } else if (dice < 5 || (e->state == PROPOSED && dice < 90)) {
     ev->type = NEAP_EV_KEEP;
   }
@@ -240,7 +241,7 @@ static void compare_with_model(const char *name, bool arc) {
     neap_event ev;
     if (rnd(12) != 0) {
       if (!random_event(&m, &ev)) continue;
-      b.policy->on_events(b.self, &ev, 1);
+      b.policy->on_events(b.self, &ev, 1, NULL);
       model_event(&m, &ev);
       continue;
     }
@@ -248,7 +249,7 @@ static void compare_with_model(const char *name, bool arc) {
     uint32_t max = rnd(20) == 0 ? SLOTS : rnd(5);
     uint32_t expected[SLOTS], got[SLOTS];
     uint32_t count = model_victims(&m, scope, expected, max);
-    assert_int_equal(b.policy->victims(b.self, scope, got, max), count);
+    assert_int_equal(b.policy->victims(b.self, scope, got, max, NULL), count);
     if (count > 0) assert_memory_equal(got, expected, count * sizeof(got[0]));
     named += count;
   }
@@ -340,7 +341,7 @@ static void a_tenant_answers_only_for_its_own(void **state) {
                                  {.slot = 1, .type = NEAP_EV_INSERT, .tenant = 2, .h1 = 1},
                                  {.slot = 2, .type = NEAP_EV_INSERT, .tenant = 1, .h1 = 2},
                                  {.slot = 3, .type = NEAP_EV_INSERT, .tenant = 70000, .h1 = 3}};
-    b.policy->on_events(b.self, events, 4);
+    b.policy->on_events(b.self, events, 4, NULL);
     VICTIMS(&b, 1, SLOTS, 0, 2);
     VICTIMS(&b, 70000, SLOTS, 3);
     NO_VICTIMS(&b, 70000 % 65536);
@@ -363,16 +364,16 @@ static void arc_keeps_a_ghost_for_each_of_two_objects_with_one_hash(void **state
   (void)state;
   bench b = bench_open("ARC", SLOTS);
   neap_event ev = {.type = NEAP_EV_INSERT, .h1 = 9, .h2 = 9};
-  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1);
+  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1, NULL);
   for (uint32_t k = 2; k < 6; k++) tell(&b, NEAP_EV_INSERT, k);
   VICTIMS(&b, NEAP_SCOPE_ALL, 2, 0, 1);
   ev.type = NEAP_EV_REMOVE;
-  ev.reason = NEAP_REMOVE_EVICT;
-  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1);
+  ev.detail = NEAP_REMOVE_EVICT;
+  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1, NULL);
   ev.type = NEAP_EV_INSERT;
-  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1);
+  for (ev.slot = 0; ev.slot < 2; ev.slot++) b.policy->on_events(b.self, &ev, 1, NULL);
   ev.slot = 7; /* a third rank is new */
-  b.policy->on_events(b.self, &ev, 1);
+  b.policy->on_events(b.self, &ev, 1, NULL);
   VICTIMS(&b, NEAP_SCOPE_ALL, SLOTS, 2, 3, 4, 5, 0, 1, 7); /* the target of T1 is 2 */
   bench_close(&b);
 }

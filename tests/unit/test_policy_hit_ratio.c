@@ -29,7 +29,7 @@ typedef struct cache {
 
 static void emit(cache *c, neap_event_type type, uint32_t slot) {
   uint32_t block = c->block_in[slot];
-  const neap_event ev = {.slot = slot, .type = (uint8_t)type, .reason = NEAP_REMOVE_EVICT, .h1 = block, .h2 = ~block};
+  const neap_event ev = {.slot = slot, .type = (uint8_t)type, .detail = NEAP_REMOVE_EVICT, .h1 = block, .h2 = ~block};
   neap__stream_emit(c->stream, &ev, 1);
 }
 

@@ -36,15 +36,16 @@ typedef struct script {
 
 static script told;
 
-static int told_create(const neap_policy_context *context, void **self, neap_error *err) {
-  (void)err;
+static int told_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
+  (void)policy, (void)err;
   *self = &told;
   if (told.create_rc != 0) return told.create_rc;
   told.alive += context->slots == SLOTS ? 1 : 100;
   return 0;
 }
 
-static void told_on_events(void *self, const neap_event *events, uint32_t count) {
+static int told_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)err;
   script *s = self;
   s->calls++;
   s->events += count;
@@ -55,13 +56,14 @@ static void told_on_events(void *self, const neap_event *events, uint32_t count)
     if (ev->pos % BATCH != 0 && (s->last.request != ev->request || s->last.pos + 1 != ev->pos)) s->torn++;
     s->last = *ev;
   }
+  return 0;
 }
 
-static uint32_t told_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max) {
+static int told_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   script *s = self;
-  (void)scope;
+  (void)scope, (void)err;
   for (uint32_t i = 0; i < s->say_count && i < max; i++) out[i] = s->say[i];
-  return s->claim;
+  return (int)s->claim;
 }
 
 static void told_destroy(void *self) { ((script *)self)->alive--; }
@@ -70,6 +72,7 @@ static const neap_policy told_policy = {
     .magic = NEAP_POLICY_MAGIC,
     .abi = NEAP_POLICY_ABI,
     .size = sizeof(neap_policy),
+    .wants = UINT32_MAX,
     .name = "told",
     .create = told_create,
     .on_events = told_on_events,
@@ -97,7 +100,7 @@ static neap__stream *open_stream(const neap_policy *policy) {
 }
 
 static void emit(neap__stream *s, neap_event_type type, uint32_t slot) {
-  const neap_event ev = {.slot = slot, .type = (uint8_t)type, .tenant = slot % 2, .reason = NEAP_REMOVE_EVICT};
+  const neap_event ev = {.slot = slot, .type = (uint8_t)type, .tenant = slot % 2, .detail = NEAP_REMOVE_EVICT};
   neap__stream_emit(s, &ev, 1);
 }
 
@@ -210,7 +213,7 @@ static void a_policy_that_claims_more_than_it_was_asked_is_cut_short(void **stat
   expect_victims(s, NEAP_SCOPE_ALL, 3, LIST(7, 6, 5));
   assert_int_equal(neap__stream_refused(s), 7);
   uint32_t out[3] = {3, 2, 1}; /* what lies there from before is no proposal of a policy that claims but writes none */
-  say(UINT32_MAX, LIST(4));
+  say(INT32_MAX, LIST(4));
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 3), 3);
   assert_memory_equal(out, ((const uint32_t[]){4, 0, 1}), sizeof(out));
   neap__stream_close(s);
@@ -303,14 +306,17 @@ static void a_policy_of_another_version_is_refused(void **state) {
   p.magic = 1;
   expect_refusal(&p, SLOTS, NEAP_EABI, "policy magic is 0x00000001; expected 0x4e504f4c");
   p = told_policy;
-  p.abi = 2;
-  expect_refusal(&p, SLOTS, NEAP_EABI, "policy abi is 2; expected 1");
+  p.abi = 1;
+  expect_refusal(&p, SLOTS, NEAP_EABI, "policy abi is 1; expected 2");
   p = told_policy;
   p.size = 8;
-  expect_refusal(&p, SLOTS, NEAP_EABI, "policy size is 8; expected at least 56");
+  expect_refusal(&p, SLOTS, NEAP_EABI, "policy size is 8; expected at least 120");
   p = told_policy;
   p.victims = NULL;
-  expect_refusal(&p, SLOTS, NEAP_EABI, "policy member 'victims' is NULL; expected all to be set");
+  expect_refusal(&p, SLOTS, NEAP_EABI, "policy members 'victims' and 'score' are both NULL; expected one of them");
+  p = told_policy;
+  p.on_events = NULL;
+  expect_refusal(&p, SLOTS, NEAP_EABI, "policy member 'on_events' is NULL; expected it to be set");
   expect_refusal(&told_policy, 0, NEAP_EINVAL, "slots is 0; expected 1 to 4294967293");
   expect_refusal(&told_policy, UINT32_MAX, NEAP_EINVAL, "slots is 4294967295; expected 1 to 4294967293");
 }

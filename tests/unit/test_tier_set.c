@@ -66,6 +66,13 @@ static void wait_draining(flow_rig *rig, uint32_t index) {
   assert_int_equal(draining(rig, index), 1);
 }
 
+/* Detaches the first tier on a thread of its own; it drains. */
+static void begin_detach(flow_rig *rig, change *c) {
+  *c = (change){.rig = rig, .name = "scripted0", .grace_ms = 30000};
+  begin_change(c);
+  wait_draining(rig, 0);
+}
+
 static void wait_opened(flow_rig *rig, uint32_t store, uint32_t count) {
   uint64_t until = neap__now_ns() + UINT64_C(30000000000);
   uint32_t opened = 0;
@@ -76,6 +83,29 @@ static void wait_opened(flow_rig *rig, uint32_t store, uint32_t count) {
     pthread_mutex_unlock(&flow_stores[store].lock);
   }
   assert_int_equal(opened, count);
+}
+
+/* --- requests under way --------------------------------------------------------------------------------------- */
+
+/* An engine over so many stores, and a fetch of object 5, which the first store has and does not give yet. */
+static flow_fetch *open_with_held_load(flow_rig *rig, uint32_t stores) {
+  flow_open(rig, stores);
+  flow_put(0, 5, 0);
+  flow_hold(0, NEAP_OP_LOAD, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(0, 1);
+  return f;
+}
+
+/* An engine over two stores, and a fetch of object 5, which the first store has found; the second one still looks. */
+static flow_fetch *open_with_held_lookup(flow_rig *rig) {
+  flow_open(rig, 2);
+  flow_put(0, 5, 0);
+  flow_hold(1, NEAP_OP_LOOKUP, true);
+  flow_fetch *f = flow_ask(rig, 5, 1);
+  flow_wait_held(1, 1);
+  flow_turn(rig); /* the first one has answered */
+  return f;
 }
 
 /* --- coming and going ----------------------------------------------------------------------------------------- */
@@ -155,9 +185,8 @@ static void skip_l1_keeps_what_was_on_its_way_to_a_tier_that_went(void **state) 
   for (uint32_t n = 0; n < 300; n++) /* more than is in flight at once */
     if (flow_commit_sized(rig, n, 0, 128) == 0) flow_offer(rig, n, 1);
   flow_wait_held(0, 1);
-  change c = {.rig = rig, .name = "scripted0", .grace_ms = 30000};
-  begin_change(&c);
-  wait_draining(rig, 0);
+  change c;
+  begin_detach(rig, &c);
   flow_finish_all(0);
   assert_int_equal(end_change(&c), 0);
   flow_settle(rig);
@@ -169,14 +198,9 @@ static void skip_l1_keeps_what_was_on_its_way_to_a_tier_that_went(void **state) 
 
 static void a_detach_waits_for_a_load_and_nothing_new_is_routed(void **state) {
   flow_rig *rig = *state;
-  flow_open(rig, 2);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
-  change c = {.rig = rig, .name = "scripted0", .grace_ms = 30000};
-  begin_change(&c);
-  wait_draining(rig, 0);
+  flow_fetch *f = open_with_held_load(rig, 2);
+  change c;
+  begin_detach(rig, &c);
   assert_int_equal(flow_commit(rig, 6), 0);
   flow_offer(rig, 6, 1);
   assert_int_equal(flow_hits(rig, 7, 1), 0);
@@ -194,15 +218,9 @@ static void a_detach_waits_for_a_load_and_nothing_new_is_routed(void **state) {
 
 static void what_a_lookup_found_is_loaded_from_a_draining_tier(void **state) {
   flow_rig *rig = *state;
-  flow_open(rig, 2);
-  flow_put(0, 5, 0);
-  flow_hold(1, NEAP_OP_LOOKUP, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(1, 1);
-  flow_turn(rig); /* the first one has answered */
-  change c = {.rig = rig, .name = "scripted0", .grace_ms = 30000};
-  begin_change(&c);
-  wait_draining(rig, 0);
+  flow_fetch *f = open_with_held_lookup(rig);
+  change c;
+  begin_detach(rig, &c);
   flow_turn(rig);
   assert_int_equal(flow_stores[0].closed, 0);
   flow_finish_all(1);
@@ -216,11 +234,7 @@ static void what_a_lookup_found_is_loaded_from_a_draining_tier(void **state) {
 static void after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_draining(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
+  flow_fetch *f = open_with_held_load(rig, 1);
   assert_int_equal(detach(rig, "scripted0", 1, &err), NEAP_ETIMEDOUT);
   assert_non_null(strstr(err.text, "has not given back 1 operations"));
   assert_int_equal(flow_answer(f), 0);
@@ -236,11 +250,7 @@ static void after_the_grace_what_is_waited_for_is_given_up_and_the_tier_goes_on_
 static void a_detach_in_a_hurry_says_what_has_not_come_back(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
+  flow_fetch *f = open_with_held_load(rig, 1);
   neap__tier_set_hurry(rig->engine->tiers);
   assert_int_equal(detach(rig, "scripted0", 30000, &err), NEAP_ETIMEDOUT);
   assert_non_null(strstr(err.text, "has not given back 1 operations"));
@@ -250,12 +260,7 @@ static void a_detach_in_a_hurry_says_what_has_not_come_back(void **state) {
 static void after_the_grace_lookups_forget_what_they_found_there(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
-  flow_open(rig, 2);
-  flow_put(0, 5, 0);
-  flow_hold(1, NEAP_OP_LOOKUP, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(1, 1);
-  flow_turn(rig);
+  flow_fetch *f = open_with_held_lookup(rig);
   assert_int_equal(detach(rig, "scripted0", 1, &err), 0); /* only the lookup's promise was in the way */
   assert_int_equal(flow_stores[0].closed, 1);
   flow_finish_all(1);
@@ -267,14 +272,9 @@ static void a_tier_is_changed_by_one_at_a_time(void **state) {
   flow_rig *rig = *state;
   neap_error err = {""};
   uint32_t left;
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
-  change c = {.rig = rig, .name = "scripted0", .grace_ms = 30000};
-  begin_change(&c);
-  wait_draining(rig, 0);
+  flow_fetch *f = open_with_held_load(rig, 1);
+  change c;
+  begin_detach(rig, &c);
   assert_int_equal(detach(rig, "scripted0", 1, &err), NEAP_EBUSY);
   assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), NEAP_EBUSY);
   flow_finish_all(0);
@@ -304,12 +304,8 @@ static void a_tier_that_is_held_is_not_closed(void **state) {
 
 static void a_reload_hands_over_at_once_and_closes_the_old_one_after_its_last_operation(void **state) {
   flow_rig *rig = *state;
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
+  flow_fetch *f = open_with_held_load(rig, 1);
   flow_put(0, 6, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
   flow_hold(0, NEAP_OP_LOAD, false);
   change c = {.rig = rig, .name = "scripted0", .reload = true, .grace_ms = 30000};
   begin_change(&c);
@@ -326,11 +322,7 @@ static void a_reload_hands_over_at_once_and_closes_the_old_one_after_its_last_op
 
 static void a_reload_under_way_does_not_keep_a_server_from_its_end(void **state) {
   flow_rig *rig = *state;
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
+  flow_fetch *f = open_with_held_load(rig, 1);
   change c = {.rig = rig, .name = "scripted0", .reload = true, .grace_ms = 60000};
   uint64_t begin = neap__now_ns();
   begin_change(&c);
@@ -348,11 +340,7 @@ static void an_old_instance_that_keeps_operations_is_closed_when_it_gave_them_ba
   flow_rig *rig = *state;
   neap_error err = {""};
   uint32_t left = 0;
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
+  flow_fetch *f = open_with_held_load(rig, 1);
   assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), 0);
   assert_int_equal(left, 1);
   assert_int_equal(flow_stores[0].closed, 0);
@@ -440,11 +428,7 @@ static void what_hangs_in_an_old_instance_takes_no_place_of_the_new_one(void **s
   neap_error err = {""};
   uint32_t left = 0;
   rig->config.l2_adapters = one_place;
-  flow_open(rig, 1);
-  flow_put(0, 5, 0);
-  flow_hold(0, NEAP_OP_LOAD, true);
-  flow_fetch *f = flow_ask(rig, 5, 1);
-  flow_wait_held(0, 1);
+  flow_fetch *f = open_with_held_load(rig, 1);
   flow_hold(0, NEAP_OP_LOAD, false);
   assert_int_equal(neap__tier_set_reload(rig->engine->tiers, "scripted0", NULL, 1, &left, &err), 0);
   assert_int_equal(left, 1);

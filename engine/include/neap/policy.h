@@ -34,18 +34,18 @@ extern "C" {
 /* --- what happened ---------------------------------------------------------------------------------------------- */
 
 /* One list makes the enum and the names that scripts use. */
-#define NEAP_EVENT_MAP(XX)                                                                                   \
-  XX(INSERT, 1)   /* slot became resident */                                                                 \
-  XX(HIT, 2)      /* slot was used by a request (looked up alone is no use) */                               \
-  XX(REMOVE, 3)   /* slot is gone; detail is a neap_remove_reason */                                         \
-  XX(KEEP, 4)     /* a proposed victim was not evicted (pinned, gone, no leaf): it is still yours */         \
-  XX(PIN, 5)      /* slot got its first lease: it cannot be evicted */                                       \
-  XX(UNPIN, 6)    /* slot's last lease ended */                                                              \
-  XX(LEAF, 7)     /* nothing resident continues this slot's prefix any more (after its INSERT: not told) */  \
-  XX(UNLEAF, 8)   /* something does */                                                                       \
-  XX(MISS, 9)     /* a chunk was asked for that is not resident; slot is NEAP_POLICY_NO_SLOT */              \
-  XX(STORED, 10)  /* second-level tier `detail` has slot's object now */                                     \
-  XX(LOADED, 11)  /* slot's object came from tier `detail`; follows its INSERT */                            \
+#define NEAP_EVENT_MAP(XX)                                                                                      \
+  XX(INSERT, 1)   /* slot became resident */                                                                    \
+  XX(HIT, 2)      /* slot was used by a request (looked up alone is no use) */                                  \
+  XX(REMOVE, 3)   /* slot is gone; detail is a neap_remove_reason */                                            \
+  XX(KEEP, 4)     /* a proposed victim was not evicted (pinned, gone, no leaf): it is still yours */            \
+  XX(PIN, 5)      /* slot got its first lease: it cannot be evicted */                                          \
+  XX(UNPIN, 6)    /* slot's last lease ended */                                                                 \
+  XX(LEAF, 7)     /* nothing resident continues this slot's prefix any more (after its INSERT: not told) */     \
+  XX(UNLEAF, 8)   /* something does */                                                                          \
+  XX(MISS, 9)     /* a chunk was asked for that is not resident; slot is NEAP_POLICY_NO_SLOT */                 \
+  XX(STORED, 10)  /* second-level tier `detail` has slot's object now */                                        \
+  XX(LOADED, 11)  /* slot's object came from tier `detail`; follows its INSERT */                               \
   XX(REQUEST, 12) /* a request begins, its chunks follow: pos chunks; h1, h2 its session, 0 if none; no slot */ \
   XX(TICK, 13)    /* a second has passed; no slot */
 
@@ -80,11 +80,11 @@ typedef struct neap_event {
  * Zero in a slot that is empty. */
 typedef struct neap_chunk {
   uint32_t h1, h2, tenant, kib;
-  uint32_t last_ms;  /* when it was last used, or inserted */
-  uint32_t order;    /* grows with every use and insertion: the recency order of all residents */
-  uint16_t hits;     /* since it was inserted, saturating */
+  uint32_t last_ms; /* when it was last used, or inserted */
+  uint32_t order;   /* grows with every use and insertion: the recency order of all residents */
+  uint16_t hits;    /* since it was inserted, saturating */
   uint16_t pos;
-  uint16_t children; /* resident chunks that continue it; kept if LEAF is wanted or the constraint */
+  uint16_t children; /* resident chunks that continue it, saturating; kept where a policy asks for leaves */
   uint8_t tiers;     /* bit t: tier t has it; kept if STORED is wanted */
   uint8_t state;     /* 0: empty; the engine's own otherwise */
 } neap_chunk;
@@ -124,16 +124,17 @@ typedef struct neap_tier_view {
 } neap_tier_view;
 
 typedef struct neap_plan_chunk {
-  uint32_t slot;          /* NEAP_POLICY_NO_SLOT if it is not resident */
+  uint32_t slot; /* NEAP_POLICY_NO_SLOT if it is not resident */
   uint32_t h1, h2, kib;
   uint32_t pos;
-  uint32_t hits;          /* of a resident chunk */
-  uint32_t tiers;         /* bit t: tier t has it, as far as known */
+  uint32_t hits;  /* of a resident chunk */
+  uint32_t tiers; /* bit t: tier t has it, as far as known */
   uint32_t recompute_us;
 } neap_plan_chunk;
 
 /* The chunks of one request, head of the prompt first. `cut`, [tiers], holds what the engine would do and may be
- * changed: the first cut[t] chunks go to tier t, the rest does not. A cut, for a hole makes what is behind it useless. */
+ * changed: the first cut[t] chunks go to tier t, the rest does not. A cut, for a hole makes what is behind it useless.
+ */
 typedef struct neap_store_plan {
   uint32_t size;
   uint32_t tenant, request, chunks, tiers;
@@ -187,7 +188,7 @@ struct neap_policy {
   uint32_t size;
   uint32_t wants;      /* NEAP_WANTS(...) | ... */
   uint32_t constraint; /* 0 or NEAP_EVICT_LEAF */
-  uint32_t reserved;
+  uint32_t flags;      /* 0 or NEAP_POLICY_SHORT_STANDS */
   const char *name;
   int (*create)(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err);
   void (*destroy)(void *self);
@@ -203,8 +204,9 @@ struct neap_policy {
 };
 
 #define NEAP_EVICT_LEAF 1u
+#define NEAP_POLICY_SHORT_STANDS 1u /* a short answer is not completed: nothing else may go */
 
-#define NEAP_POLICY_PLUGIN(table)                           \
+#define NEAP_POLICY_PLUGIN(table)                         \
   NEAP_EXPORT const neap_policy *neap_policy_entry(void); \
   const neap_policy *neap_policy_entry(void) { return &(table); }
 

@@ -21,7 +21,7 @@ struct neap__kit_host {
   neap_host table;
   neap__pool *pool;
   atomic_bool refuse, closed;
-  atomic_uint submitted, ended, queued;
+  atomic_uint queued;
   uint32_t depth;
   sem_t room; /* operations that may still be given to the adapter, if depth is set */
   const char *plugin_dirs;
@@ -55,7 +55,6 @@ static void host_done(void *engine, neap_op *op) {
     return;
   }
   wrapper->done_ns = now_ns;
-  atomic_fetch_add(&host->ended, 1);
   if (host->depth) sem_post(&host->room);
   sem_post(&wrapper->ended);
 }
@@ -221,11 +220,6 @@ const char *neap__kit_host_breach(neap__kit_host *host) {
 
 uint32_t neap__kit_host_queued(neap__kit_host *host) { return atomic_load(&host->queued); }
 
-uint32_t neap__kit_host_in_flight(neap__kit_host *host) {
-  uint32_t ended = atomic_load(&host->ended);
-  return atomic_load(&host->submitted) - ended;
-}
-
 uint32_t neap__kit_host_inner_open(void) { return atomic_load(&inner_count); }
 
 /* --- operations ----------------------------------------------------------------------------------------------- */
@@ -321,7 +315,6 @@ int neap__kit_op_submit(const neap_adapter *adapter, void *self, neap__kit_op *o
   void (*function)(void *, neap_op *) = function_of(adapter, op->op.kind);
   if (!function) return NEAP_ENOTSUP;
   if (op->host->depth && !wait_for(&op->host->room, ROOM_MS)) return NEAP_ETIMEDOUT;
-  atomic_fetch_add(&op->host->submitted, 1);
   function(self, &op->op);
   return 0;
 }

@@ -60,8 +60,6 @@ bool neap__kit_host_logged(neap__kit_host *host, const char *text, char *out, si
 const char *neap__kit_host_breach(neap__kit_host *host);
 /* Pieces of work that the adapter queued and that have not ended. */
 uint32_t neap__kit_host_queued(neap__kit_host *host);
-/* Operations submitted and not ended. */
-uint32_t neap__kit_host_in_flight(neap__kit_host *host);
 /* Inner adapters that were opened and not closed, of all hosts of the process. */
 uint32_t neap__kit_host_inner_open(void);
 

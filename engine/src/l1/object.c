@@ -70,7 +70,7 @@ static neap_event event_of(const neap__l1 *l1, neap_event_type type, uint32_t sl
 void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t request) {
   if (!l1->config.emit) return;
   neap_event event = event_of(l1, type, slot, 0, now_ms(l1));
-  event.reason = (uint8_t)reason;
+  event.detail = (uint8_t)reason;
   event.request = request;
   l1->config.emit(l1->config.emit_ctx, &event, 1);
 }

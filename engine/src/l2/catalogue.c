@@ -29,6 +29,7 @@ struct neap__catalogue {
   uint32_t space_model[NEAP_SPACES_MAX];
   const neap_policy *policy; /* NULL: order of recency */
   void *policy_self;
+  neap_policy_context policy_context;
   uint32_t teach_at; /* the next entry to tell it of */
   bool teaching, taught;
 };
@@ -137,16 +138,16 @@ static void link_oldest(neap__catalogue *c, uint32_t at) {
 }
 
 /* Tells the policy what happened to an entry that it knows. */
-static void tell(neap__catalogue *c, const neap__item *item, neap_event_type type, uint8_t reason) {
+static void tell(neap__catalogue *c, const neap__item *item, neap_event_type type, uint8_t detail) {
   if (!item->tracked) return;
   neap_event event = {.slot = (uint32_t)(item - c->items),
                       .type = (uint8_t)type,
-                      .reason = reason,
+                      .detail = detail,
                       .tenant = item->id.tenant,
                       .kib = (uint32_t)NEAP_MIN((item->bytes + 1023) / 1024, UINT32_MAX)};
   memcpy(&event.h1, item->id.hash, sizeof(event.h1));
   memcpy(&event.h2, item->id.hash + sizeof(event.h1), sizeof(event.h2));
-  c->policy->on_events(c->policy_self, &event, 1);
+  c->policy->on_events(c->policy_self, &event, 1, NULL); /* a built-in: it does not fail */
 }
 
 static void introduce(neap__catalogue *c, neap__item *item) {
@@ -316,8 +317,9 @@ static bool within_share(const neap__catalogue *c, uint32_t tenant) {
 }
 
 int neap__catalogue_follow(neap__catalogue *c, const neap_policy *policy, neap_error *err) {
-  const neap_policy_context context = {.size = sizeof(context), .slots = c->items_max};
-  int rc = policy->create(&context, &c->policy_self, err);
+  c->policy_context = (neap_policy_context){
+      .size = sizeof(c->policy_context), .slots = c->items_max, .capacity = c->items_max, .params = ""};
+  int rc = policy->create(policy, &c->policy_context, &c->policy_self, err);
   if (rc == 0) c->policy = policy;
   return rc;
 }
@@ -341,7 +343,7 @@ static uint32_t proposed_victims(neap__catalogue *c, uint64_t bytes, uint32_t ma
   uint32_t count = 0, slot;
   uint64_t covered = 0;
   for (uint32_t tries = c->count; tries && count < max && covered < bytes; tries--) {
-    if (c->policy->victims(c->policy_self, NEAP_SCOPE_ALL, &slot, 1) == 0) break;
+    if (c->policy->victims(c->policy_self, NEAP_SCOPE_ALL, &slot, 1, NULL) <= 0) break;
     neap__item *item = &c->items[slot];
     if (item->locks || item->leaving) {
       tell(c, item, NEAP_EV_KEEP, 0);

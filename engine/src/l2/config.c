@@ -156,13 +156,11 @@ static int load_module(const char *plugin_dirs, const char *module_path, const c
 
 /* The adapter behind a type: built in, or the only one of the module of that name. */
 static int find_type(const char *type, const char *plugin_dirs, neap__tier_config *out, neap_error *err) {
-  neap_error unknown = {""}, missing = {""};
-  out->adapter = neap__registry_find(type, plugin_dirs, &unknown);
+  out->adapter = neap__registry_find(type);
   if (out->adapter) return 0;
   bool is_name = !type[strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_")];
-  int rc = is_name ? load_module(plugin_dirs, type, NULL, NULL, out, &missing) : NEAP_ENOENT;
-  if (rc == NEAP_ENOENT) return neap__fail(err, NEAP_EINVAL, "%s", unknown.text);
-  return rc ? neap__fail(err, rc, "%s", missing.text) : 0;
+  int rc = is_name ? load_module(plugin_dirs, type, NULL, NULL, out, err) : NEAP_ENOENT;
+  return rc == NEAP_ENOENT ? neap__registry_unknown(type, plugin_dirs, err) : rc;
 }
 
 /* A module: find it, load it, check adapter_params with the schema of the table. *params points into config. */
@@ -222,8 +220,8 @@ static bool wants_checksum(const cJSON *config, bool module, const neap_adapter 
 
 /* The adapter becomes the inner one of "checksum"; given: the configuration as it was. */
 static int wrap_checksum(const cJSON *given, neap__tier_config *out, neap_error *err) {
-  const neap_adapter *wrapper = neap__registry_find("checksum", NULL, err);
-  if (!wrapper) return NEAP_ENOTSUP;
+  const neap_adapter *wrapper = neap__registry_find("checksum");
+  if (!wrapper) return neap__fail(err, NEAP_ENOTSUP, "checksum: the type 'checksum' is not in this build");
   cJSON *params = cJSON_CreateObject(), *inner = cJSON_Duplicate(given, 1);
   char *text = NULL;
   int rc = params && inner ? delete_frame(inner, err) : no_memory(err);

@@ -37,12 +37,17 @@ int neap_adapter_register(const neap_adapter *adapter) {
   for (size_t i = 0; i < NEAP_ARRAY_LEN(module_types); i++) {
     if (strcmp(module_types[i], adapter->name) == 0) return NEAP_EEXIST;
   }
-  for (size_t i = 0; i < types_count; i++) {
-    if (strcmp(types[i]->name, adapter->name) == 0) return NEAP_EEXIST;
-  }
+  if (neap__registry_find(adapter->name)) return NEAP_EEXIST;
   if (types_count == TYPES_MAX) return NEAP_ELIMIT;
   types[types_count++] = adapter;
   return 0;
+}
+
+const neap_adapter *neap__registry_find(const char *type) {
+  for (size_t i = 0; i < types_count; i++) {
+    if (strcmp(types[i]->name, type) == 0) return types[i];
+  }
+  return NULL;
 }
 
 /* Names for a message; they live in `text`. */
@@ -81,22 +86,18 @@ static void add_all_modules(name_list *list, const char *plugin_dirs) {
   free(dirs);
 }
 
-const neap_adapter *neap__registry_find(const char *type, const char *plugin_dirs, neap_error *err) {
+int neap__registry_unknown(const char *type, const char *plugin_dirs, neap_error *err) {
   name_list list = {.count = 0};
   char known[256] = "";
-  for (size_t i = 0; i < types_count; i++) {
-    if (strcmp(types[i]->name, type) == 0) return types[i];
-    add_name(&list, types[i]->name, strlen(types[i]->name));
-  }
+  for (size_t i = 0; i < types_count; i++) add_name(&list, types[i]->name, strlen(types[i]->name));
   for (size_t i = 0; i < NEAP_ARRAY_LEN(module_types); i++) add_name(&list, module_types[i], strlen(module_types[i]));
   for (size_t i = 0, used = 0; i < list.count && used < sizeof known; i++) {
     used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", list.names[i]);
   }
   add_all_modules(&list, plugin_dirs);
   const char *nearest = neap__nearest(type, list.names, list.count);
-  neap__fail(err, NEAP_ENOENT, "unknown L2 adapter type '%.64s'; %s%s%s", type,
-             nearest ? "did you mean '" : "expected one of: ", nearest ? nearest : known, nearest ? "'?" : "");
-  return NULL;
+  return neap__fail(err, NEAP_EINVAL, "unknown L2 adapter type '%.64s'; %s%s%s", type,
+                    nearest ? "did you mean '" : "expected one of: ", nearest ? nearest : known, nearest ? "'?" : "");
 }
 
 static bool ends_with(const char *text, const char *end) {

@@ -10,9 +10,11 @@
 
 #include "base/base.h"
 
-/* The built-in type of that name, or NULL; err then names the nearest of all types, built in or modules of plugin_dirs
- * (may be NULL). */
-const neap_adapter *neap__registry_find(const char *type, const char *plugin_dirs, neap_error *err);
+/* The built-in type of that name, or NULL. */
+const neap_adapter *neap__registry_find(const char *type);
+/* Says that there is no such type, with the nearest one, built in or a module of plugin_dirs (may be NULL): reads all
+ * of those directories. Returns NEAP_EINVAL. */
+int neap__registry_unknown(const char *type, const char *plugin_dirs, neap_error *err);
 
 /* A loader of plugin modules: path is an existing file with its suffix, class_name and config_class_name (may be NULL)
  * as configured. On success *out stays valid until the process ends. */

@@ -56,10 +56,11 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
 bool neap__tier_close(neap__tier *tier, uint64_t grace_ms);
 
 /* Opens a new instance of the adapter that config names, lets it prove that it answers, and hands it everything from
- * now on; the tier keeps what it remembers. The old one is closed when it has given back what it has, at most grace_ms
- * from now, else by a later reload or the close; left: operations that it has. An error says what is wrong with the
- * new one, and nothing has changed. Only adapter, params_json and limits of config are read. Blocks; not on the loop
- * thread, and one change of a tier at a time. */
+ * now on. The tier keeps what it remembers, so config must name the same store: checksums of another one's objects
+ * would refuse, and remove, what differs there. The old instance is closed when it has given back what it has, at most
+ * grace_ms from now, else by a later reload or the close; left: operations that it has. An error says what is wrong
+ * with the new one, and nothing has changed. Only adapter, params_json and limits of config are read. Blocks; not on
+ * the loop thread, and one change of a tier at a time. */
 int neap__tier_reload(neap__tier *tier, const neap__tier_config *config, uint64_t grace_ms, uint32_t *left,
                       neap_error *err);
 void neap__tier_hasten(neap__tier *tier); /* from now on a reload waits for no adapter. Any thread. */

@@ -33,10 +33,11 @@ typedef struct neap__ghost_request {
   uint64_t session;
 } neap__ghost_request;
 
-/* What a request found, before it changed anything. */
+/* What a request found; hits and prefix before it changed anything. */
 typedef struct neap__ghost_answer {
-  uint32_t hits;   /* chunks there, wherever */
-  uint32_t prefix; /* chunks there without a gap from the first on: what an engine can use */
+  uint32_t hits;    /* chunks there, wherever */
+  uint32_t prefix;  /* chunks there without a gap from the first on: what an engine can use */
+  uint32_t touched; /* chunks there at the moment of their touch, as neap__ghost_stats.hits counts */
 } neap__ghost_answer;
 
 typedef struct neap__ghost_stats {
@@ -50,7 +51,8 @@ typedef struct neap__ghost_stats {
 int neap__ghost_open(const neap__ghost_config *config, neap__ghost_cache **out, neap_error *err);
 void neap__ghost_close(neap__ghost_cache *cache);
 void neap__ghost_use(neap__ghost_cache *cache, const neap__ghost_request *request, neap__ghost_answer *answer);
-/* The chunk of that number is forgotten; the number may mean another one from now on. */
+/* The chunk of that number is forgotten; the number may mean another one from now on. Chunks that continue it have been
+ * forgotten before. */
 void neap__ghost_forget(neap__ghost_cache *cache, uint32_t number);
 void neap__ghost_stats_get(neap__ghost_cache *cache, neap__ghost_stats *out);
 neap__instance *neap__ghost_instance(neap__ghost_cache *cache);

@@ -5,7 +5,7 @@
  *
  * Every answer is checked: victims are slots, resident, proposed once, leaves where the policy says so. Short answers
  * are completed in recency order. A policy that returns an error, or whose answers are refused too often, is out: the
- * built-in LRU goes on from the recency order of the residents, and stays until neap__instance_restart. Used by the
+ * built-in LRU goes on from the recency order of the residents, and stays until neap__instance_switch. Used by the
  * live stream, by shadows and by replays alike. One thread at a time. */
 #pragma once
 #include <neap/policy.h>
@@ -35,8 +35,9 @@ void neap__instance_deliver(neap__instance *instance, const neap_event *events, 
  * since. Short only if no more are left, or if the policy is a built-in and means it (noop). */
 uint32_t neap__instance_victims(neap__instance *instance, uint32_t scope, uint32_t *out, uint32_t max);
 
-/* The rows of all slots; `children` and `tiers` are the caller's to keep (policy/tree.h). */
+/* The rows of all slots; `children` is the caller's to keep (policy/tree.h). */
 neap_chunk *neap__instance_chunks(neap__instance *instance);
+/* Its `capacity` is the caller's to set. */
 neap_policy_context *neap__instance_context(neap__instance *instance);
 const neap_policy *neap__instance_policy(neap__instance *instance);
 

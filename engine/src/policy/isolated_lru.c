@@ -25,7 +25,9 @@ typedef struct isolated {
   pair nodes[]; /* slots + 1, see builtin.h */
 } isolated;
 
-static int isolated_create(const neap_policy_context *context, void **self, neap_error *err) {
+static int isolated_create(const neap_policy *policy, const neap_policy_context *context, void **self,
+                           neap_error *err) {
+  (void)policy;
   *self = calloc(1, sizeof(isolated) + ((size_t)context->slots + 1) * sizeof(pair));
   if (*self != NULL) return 0;
   return neap__fail(err, NEAP_ENOMEM, "IsolatedLRU: no memory for %u slots", context->slots);
@@ -51,9 +53,11 @@ static void enter(isolated *s, uint32_t i, uint32_t tenant) {
   neap__list_append(own_list(s, tenant), &s->nodes->own, sizeof(pair), i);
 }
 
-static void isolated_on_events(void *self, const neap_event *events, uint32_t count) {
+static int isolated_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)err;
   isolated *s = self;
   for (const neap_event *ev = events; ev < events + count; ev++) {
+    if (ev->slot == NEAP_POLICY_NO_SLOT) continue;
     uint32_t i = ev->slot + 1;
     const pair *node = &s->nodes[i];
     if (ev->type == NEAP_EV_INSERT) enter(s, i, ev->tenant);
@@ -61,9 +65,11 @@ static void isolated_on_events(void *self, const neap_event *events, uint32_t co
     if (ev->type == NEAP_EV_KEEP && node->place != NEAP__ABSENT) enter(s, i, node->tenant);
     if (ev->type == NEAP_EV_REMOVE) leave(s, i, NEAP__ABSENT);
   }
+  return 0;
 }
 
-static uint32_t isolated_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max) {
+static int isolated_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
+  (void)err;
   isolated *s = self;
   bool everybody = scope == NEAP_SCOPE_ALL;
   uint32_t got = 0;
@@ -76,16 +82,11 @@ static uint32_t isolated_victims(void *self, uint32_t scope, uint32_t *out, uint
     }
     i = next;
   }
-  return got;
+  return (int)got;
 }
 
 const neap_policy neap__policy_isolated_lru = {
-    .magic = NEAP_POLICY_MAGIC,
-    .abi = NEAP_POLICY_ABI,
-    .size = sizeof(neap_policy),
-    .name = "IsolatedLRU",
-    .create = isolated_create,
-    .on_events = isolated_on_events,
-    .victims = isolated_victims,
+    NEAP__POLICY_HEAD,           .wants = NEAP__WANTS_BASIC,      .name = "IsolatedLRU",
+    .create = isolated_create,   .on_events = isolated_on_events, .victims = isolated_victims,
     .destroy = isolated_destroy,
 };

@@ -3,7 +3,7 @@
  * policy/lineage.h - which chunk continues which: dense numbers for chunk hashes, and each chunk's parent.
  *
  * A chunk's hash covers everything before it, so its parent never changes. The arrays are read by index; they move when
- * a chunk is added, unless the lineage was opened with a bound. One thread at a time; not here: what is resident. */
+ * a chunk is added and there is no room left. One thread at a time; not here: what is resident. */
 #pragma once
 #include "base/base.h"
 
@@ -11,8 +11,8 @@
 
 typedef struct neap__lineage {
   uint32_t count;
-  uint64_t *hash;   /* [count] */
-  uint32_t *parent; /* [count] number of the chunk before, NEAP__NO_CHUNK of the first one of a prompt */
+  uint64_t *hash;                /* [count] */
+  uint32_t *parent;              /* [count] number of the chunk before, NEAP__NO_CHUNK of the first one of a prompt */
   uint32_t *bucket, bucket_mask; /* number + 1, by hash; 0 is empty */
   uint32_t room;
 } neap__lineage;

@@ -4,9 +4,8 @@
  *
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next request for victims. A full buffer is flushed by the thread that filled it. The policy instance
- * is entered under one lock, so it needs none. Built-ins: "LRU" (tail-first by the order of events), "IsolatedLRU"
- * (one LRU per tenant), "ARC", "noop". A policy that is not built in is completed by the built-in LRU when its answer
- * is short; a built-in is not: it has named all there is, or it is noop and means it. */
+ * is entered under one lock, so it needs none. Not here: which policies there are (policy/registry.h), and what one is
+ * trusted with (policy/instance.h). */
 #pragma once
 #include <neap/policy.h>
 
@@ -14,11 +13,10 @@
 
 typedef struct neap__stream neap__stream;
 
-/* The built-in of that name (case matters: LMCache's spelling), or NULL with the nearest name in err. */
-const neap_policy *neap__policy_find(const char *name, neap_error *err);
-
-/* Opens a stream for slots 0 .. slots-1 with the given policy. 0, NEAP_ENOMEM, NEAP_EABI, or the policy's own error. */
-int neap__stream_open(const neap_policy *policy, uint32_t slots, neap__stream **out, neap_error *err);
+/* Opens a stream for slots 0 .. slots-1 with the given policy and its parameters (copied; NULL is ""). 0, NEAP_ENOMEM,
+ * NEAP_EABI, or the policy's own error. */
+int neap__stream_open(const neap_policy *policy, const char *params, uint32_t slots, neap__stream **out,
+                      neap_error *err);
 void neap__stream_close(neap__stream *stream);
 
 /* Appends events (any thread). Never fails, never calls L1. The signature fits neap__l1_config.emit. */

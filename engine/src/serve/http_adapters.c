@@ -26,13 +26,14 @@ static cJSON *show(neap__tier_set *tiers, const neap__tier_entry *e) {
   const neap__tier_config *config = neap__tier_config_of(e->tier);
   neap__tier_stats stats;
   neap__tier_stats_get(e->tier, &stats);
-  cJSON *json = cJSON_CreateObject();
+  cJSON *json = cJSON_CreateObject(), *status = neap__http_tier_status(e->tier, &stats);
   cJSON_AddNumberToObject(json, "index", e->index);
   cJSON_AddStringToObject(json, "name", e->name);
   cJSON_AddStringToObject(json, "type", config->type);
   cJSON_AddStringToObject(json, "adapter", config->name);
   cJSON_AddStringToObject(json, "state", e->draining ? "draining" : "attached");
-  cJSON_AddBoolToObject(json, "is_healthy", stats.healthy);
+  cJSON_AddBoolToObject(json, "is_healthy", cJSON_IsTrue(cJSON_GetObjectItem(status, "is_healthy")));
+  cJSON_Delete(status);
   neap__http_json_u64(json, "used_bytes", stats.used_bytes);
   neap__http_json_u64(json, "capacity_bytes", stats.capacity_bytes);
   cJSON_AddNumberToObject(json, "queued", stats.queued);

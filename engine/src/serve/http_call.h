@@ -91,6 +91,9 @@ cJSON *neap__http_loc(const char *first, const char *second);
 /* Numbers above 2^53 do not survive a double; this one writes the digits. */
 void neap__http_json_u64(cJSON *object, const char *name, uint64_t value);
 
+/* neap__tier_status as an object: what the adapter says of itself, with the framework's opinion in is_healthy. */
+cJSON *neap__http_tier_status(neap__tier *tier, const neap__tier_stats *stats);
+
 /* Holds the first L2 tier of that type or name (NULL: of all). False: a 404 or 503 has been answered. */
 bool neap__http_hold_tier(neap__http_call *call, const char *type, neap__tier_entry *out);
 

@@ -116,8 +116,7 @@ static void add_guard(cJSON *json, const neap__tier_stats *stats) {
     if (stats->store_failures[code]) neap__http_json_u64(failures, neap_err_name(-code), stats->store_failures[code]);
 }
 
-/* The adapter's own facts, and what the framework knows if those leave it out. */
-static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
+cJSON *neap__http_tier_status(neap__tier *tier, const neap__tier_stats *stats) {
   char text[ADAPTER_JSON_MAX];
   int n = neap__tier_status(tier, text, sizeof(text));
   cJSON *json = n > 0 ? cJSON_Parse(text) : NULL;
@@ -127,6 +126,14 @@ static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
   }
   if (!cJSON_HasObjectItem(json, "is_healthy")) cJSON_AddBoolToObject(json, "is_healthy", stats->healthy);
   if (!cJSON_HasObjectItem(json, "type")) cJSON_AddStringToObject(json, "type", neap__tier_config_of(tier)->name);
+  return json;
+}
+
+static bool is_healthy(const cJSON *status) { return cJSON_IsTrue(cJSON_GetObjectItem(status, "is_healthy")); }
+
+/* The adapter's own facts, and what the framework knows if those leave it out. */
+static cJSON *l2_adapter(neap__tier *tier, const neap__tier_stats *stats) {
+  cJSON *json = neap__http_tier_status(tier, stats);
   if (!cJSON_HasObjectItem(json, "current_size_bytes"))
     neap__http_json_u64(json, "current_size_bytes", stats->used_bytes);
   if (stats->capacity_bytes && !cJSON_HasObjectItem(json, "max_capacity_bytes"))
@@ -150,8 +157,9 @@ static cJSON *storage_manager(const neap__http *http, const neap__snapshot *now)
   for (uint32_t i = 0; i < tiers.count; i++) {
     neap__tier_stats stats;
     neap__tier_stats_get(tiers.entries[i].tier, &stats);
-    healthy = healthy && stats.healthy;
-    cJSON_AddItemToArray(adapters, l2_adapter(tiers.entries[i].tier, &stats));
+    cJSON *adapter = l2_adapter(tiers.entries[i].tier, &stats);
+    healthy = healthy && is_healthy(adapter);
+    cJSON_AddItemToArray(adapters, adapter);
   }
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.used_bytes));
   cJSON_AddItemToArray(usage, cJSON_CreateNumber((double)now->l1.pool_bytes));
@@ -216,7 +224,7 @@ void neap__http_status(neap__http_call *call) {
   neap__snapshot now;
   neap__snapshot_take(http->config.engine, http->config.server, &now);
   cJSON *json = cJSON_CreateObject(), *storage = storage_manager(http, &now);
-  cJSON_AddBoolToObject(json, "is_healthy", cJSON_IsTrue(cJSON_GetObjectItem(storage, "is_healthy")));
+  cJSON_AddBoolToObject(json, "is_healthy", is_healthy(storage));
   cJSON_AddStringToObject(json, "engine_type", "MPCacheServer");
   cJSON_AddNumberToObject(json, "chunk_size", http->config.engine->config.l1.chunk_tokens);
   cJSON_AddStringToObject(json, "hash_algorithm", "blake3");

@@ -25,7 +25,6 @@
 #define NEAP_PARTS_MAX 11u       /* routing id, uid, operation, arguments */
 #define NEAP_WAITERS_MAX 4096u   /* deferred wait_prefetch_status replies */
 #define NEAP_KEYS_MAX (1u << 20) /* objects of one lookup */
-#define NEAP_ROWS_MAX 4096u      /* shards of one chunk, over all layouts */
 #define NEAP_CHORES_MS 250u      /* between two looks at what is due by the clock */
 #define NEAP_FRAME_BYTES_MAX ((size_t)64 << 20)
 

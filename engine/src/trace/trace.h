@@ -8,18 +8,18 @@
 #include "policy/lineage.h"
 
 typedef struct neap__trace_request {
-  uint64_t first;    /* index into neap__trace.chunk */
-  uint64_t session;  /* 0: not told */
-  uint32_t time_ms;  /* since the first request */
+  uint64_t first;   /* index into neap__trace.chunk */
+  uint64_t session; /* 0: not told */
+  uint32_t time_ms; /* since the earliest request; a file may be out of order */
   uint32_t chunks;
-  uint32_t tenant;   /* index into neap__trace.tenants */
+  uint32_t tenant; /* index into neap__trace.tenants */
   uint32_t output_tokens;
 } neap__trace_request;
 
 typedef struct neap__trace {
   char *name; /* file name without directories and endings */
   const char *format;
-  uint64_t began_us;     /* of the first request, in the file's own clock */
+  uint64_t began_us;     /* of the earliest request, in the file's own clock */
   uint32_t chunk_tokens; /* 0: not told */
   uint32_t request_count, tenant_count;
   uint64_t references;
@@ -28,14 +28,15 @@ typedef struct neap__trace {
   char **tenants;                /* [tenant_count], at least one: "" */
   uint32_t *units;               /* by chunk number: size in KiB (at least 1); NULL if the format tells none */
   neap__lineage lineage;
+  neap__lineage tenant_index; /* of neap__trace_add: tenant numbers by hash of the name */
 } neap__trace;
 
 /* Said now and then while a file is read or written; done and total in bytes, total 0 if unknown. */
 typedef void (*neap__trace_progress)(void *ctx, uint64_t done, uint64_t total);
 
 typedef struct neap__trace_options {
-  const char *format;  /* a name of neap__trace_formats, NULL: told by the file */
-  const char *columns; /* of "csv": "time,key,size,tenant"-like list; NULL: by its header line */
+  const char *format;    /* a name of neap__trace_formats, NULL: told by the file */
+  const char *columns;   /* of "csv": "time,key,size,tenant"-like list; NULL: by its header line */
   uint64_t requests_max; /* 0: all */
   neap__trace_progress progress;
   void *ctx;
