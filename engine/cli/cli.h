@@ -17,6 +17,9 @@ int neap__cmd_ctl(int argc, char **argv);
 int neap__cmd_check(int argc, char **argv);
 int neap__cmd_new(int argc, char **argv);
 int neap__cmd_bench(int argc, char **argv);
+int neap__cmd_repl(int argc, char **argv);
+int neap__cmd_eval(int argc, char **argv);
+int neap__cmd_run(int argc, char **argv);
 int neap__cmd_replay(int argc, char **argv);
 int neap__cmd_trace(int argc, char **argv);
 

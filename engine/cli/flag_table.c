@@ -62,6 +62,9 @@ static const neap__flag table[] = {
     BOOL("record", ACTS, "on", "keep a recording of what is asked for, without what it is about, for neap ctl record"),
     INT("record-mib", ACTS, "16", 1, 65536, "most MiB of that recording"),
     INT("policy-window", ACTS, "4096", 16, 16777216, "lookups of the sliding windows that policies are compared by"),
+    TEXT("console-socket", ACTS, NULL, "PATH", "serve guarded prompts to this user on a unix socket (neap repl --connect)"),
+    TEXT("console-token-file", ACTS, NULL, "FILE",
+         "serve guarded prompts at GET /console to whoever has the token in this file"),
     CHOICE("log-level", ACTS, "info", "debug|info|warning|error", "the least level that is logged"),
 
     INT("l1-read-ttl-seconds", SHOWN, "300", 0, WIDE, "a lease ends with its owner, not by the clock"),

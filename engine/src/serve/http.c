@@ -66,6 +66,7 @@ static const route routes[] = {
     {"PUT", "/quota/*", neap__http_quota_put},
     {"DELETE", "/quota/*", neap__http_quota_delete},
     {"POST", "/run_script", neap__http_run_script},
+    {"GET", "/console", neap__http_console},
 };
 
 static bool route_matches(const route *r, const char *path, const char **tail) {
@@ -163,7 +164,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
   } else {
     dispatch(call, method);
   }
-  if (call->waiting) return MHD_YES;
+  if (call->waiting || call->queued) return MHD_YES;
   return call->text || call->fd > 0 ? send_answer(call) : MHD_NO; /* no memory for an answer: the connection ends */
 }
 
@@ -249,7 +250,7 @@ int neap__http_open(const neap__http_config *config, neap__http **out, neap_erro
   http->config = *config;
   http->port = bound_port(fd);
   NEAP_ASSERT(uv_mutex_init(&http->lock) == 0 && uv_cond_init(&http->none_set_aside) == 0);
-  unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+  unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ITC;
   if (ipv6) flags |= MHD_USE_IPv6;
   http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
                                   MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_CONNECTION_LIMIT,

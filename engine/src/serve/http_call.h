@@ -22,6 +22,7 @@ typedef struct neap__http_call {
   size_t body_bytes, body_cap;
   bool body_refused; /* larger than NEAP_HTTP_BODY_MAX, or no memory */
   bool waiting;
+  bool queued; /* the handler has queued a response of its own */
   void (*resume)(struct neap__http_call *call); /* runs once awake */
   void *state;                                  /* the waiting handler's */
   unsigned status;
@@ -146,6 +147,7 @@ void neap__http_objects_list(neap__http_call *call);
 void neap__http_objects_delete(neap__http_call *call);
 void neap__http_prefetch_start(neap__http_call *call);
 void neap__http_prefetch_poll(neap__http_call *call);
+void neap__http_console(neap__http_call *call);
 
 /* http_policy.c: the answer to GET /policy, for whoever shows it in a larger one. */
 cJSON *neap__http_policy_json(const neap__http *http);
