@@ -30,7 +30,7 @@ typedef struct {
 } neap_history;
 typedef struct { double rank; uint32_t turn; int32_t item; } neap_heap_entry;
 typedef struct { neap_heap_entry *entries; uint32_t *at; uint32_t count, turn; } neap_heap;
-typedef struct { uint64_t *words; uint32_t mask; } neap_sketch;
+typedef struct { uint16_t *counters; uint32_t count; } neap_sketch;
 typedef struct {
   uint32_t history_bytes, heap_bytes, sketch_bytes;
   uint32_t (*history_find)(const neap_history *history, uint32_t h1, uint32_t h2, uint32_t tenant);
@@ -40,8 +40,9 @@ typedef struct {
   void (*heap_put)(neap_heap *heap, uint32_t item, double rank);
   void (*heap_take)(neap_heap *heap, uint32_t item);
   bool (*heap_before)(const neap_heap_entry *a, const neap_heap_entry *b);
-  void (*sketch_add)(neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
-  uint32_t (*sketch_estimate)(const neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
+  uint32_t (*sketch_counters)(uint32_t names);
+  void (*sketch_add)(neap_sketch *sketch, uint32_t h1, uint32_t h2);
+  uint32_t (*sketch_estimate)(const neap_sketch *sketch, uint32_t h1, uint32_t h2);
   void (*sketch_halve)(neap_sketch *sketch);
   uint32_t (*random_below)(uint64_t *state, uint32_t below);
 } neap_policy_natives;
@@ -612,32 +613,29 @@ function parts.heap(slots)
   return own(heap, { entries, places, memory })
 end
 
----@class neap.Sketch how often names were seen lately, roughly: at most 15 times
+---@class neap.Sketch how often names were seen lately, roughly: at most 65535 times
 ---@field add fun(self, e: neap.Event|neap.Chunk)
 ---@field estimate fun(self, e: neap.Event|neap.Chunk): integer never less than it was added since the last halving
 ---@field halve fun(self) all counts, so that what is old counts less
 
---- A count-min sketch of 4-bit counters (policy/sketch.h): 8 bytes for each name that it is made for.
+--- A counting Bloom filter (policy/sketch.h): 29 bytes for each name that it is made for.
 ---@param names integer
 ---@return neap.Sketch
 function parts.sketch(names)
-  local n, words = whole('sketch', 'names', names, 1, 2 ^ 30), 4
-  while words < n do
-    words = words * 2
-  end
-  local memory, box = new('uint64_t[?]', words), new 'neap_sketch[1]'
+  local count = native.sketch_counters(whole('sketch', 'names', names, 1, 2 ^ 27))
+  local memory, box = new('uint16_t[?]', count), new 'neap_sketch[1]'
   local state = cast('neap_sketch *', box)
   local sketch_add, sketch_estimate = native.sketch_add, native.sketch_estimate
   local sketch_halve = native.sketch_halve
-  state.words, state.mask = memory, words - 1
+  state.counters, state.count = memory, count
   local sketch = {}
 
   function sketch.add(_, e)
-    sketch_add(state, e.h1, e.h2, e.tenant)
+    sketch_add(state, e.h1, e.h2)
   end
 
   function sketch.estimate(_, e)
-    return sketch_estimate(state, e.h1, e.h2, e.tenant)
+    return sketch_estimate(state, e.h1, e.h2)
   end
 
   function sketch.halve()

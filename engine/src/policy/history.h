@@ -39,5 +39,9 @@ static inline uint32_t neap__history_count(const neap__history *history) {
   return history->list[0].count + history->list[1].count;
 }
 
-/* Adds to side 0 and forgets the oldest beyond `most`. */
-void neap__history_remember(neap__history *history, const neap_event *ev, uint32_t most);
+/* A history of one side that holds `most` names at the time of an arrival: an arrival takes its own name away before
+ * the oldest ones are forgotten, so that what made room for it cannot push it out. */
+static inline uint32_t neap__history_room(uint32_t most) { return most != 0 ? most + 1 : 0; }
+void neap__history_remember(neap__history *history, const neap_event *ev);
+/* Whether the object's name was there. */
+bool neap__history_arrive(neap__history *history, const neap_event *ev, uint32_t most);
