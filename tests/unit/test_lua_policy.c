@@ -204,7 +204,7 @@ static void run_trace(const trace *t, const neap_policy *policy, uint32_t share,
   if (stats.policy.out) fail_msg("%s", stats.policy.why.text);
   assert_true(stats.evictions > 1000);
   neap__ghost_close(cache);
-  assert_true(last_compared >= stats.evictions);
+  assert_true(last_compared > 1000);
 }
 
 static void twins_agree_on_a_trace(void **state) {

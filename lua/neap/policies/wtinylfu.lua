@@ -14,14 +14,16 @@ return policy {
     window_uses = { 0, min = 0, max = 1 }, -- 1: uses in the window are counted too
   },
   new = function(ctx)
-    local share_window, share_probation = ctx.params.window, ctx.params.probation
-    local count_window = ctx.params.window_uses ~= 0
+    local share_window, share_probation, count_window = ctx.params.window, ctx.params.probation, ctx.params.window_uses
     -- surplus: what leaves probation without a duel, see `use`
     local window, probation, protected, surplus = policy.lists(ctx.slots, 4)
     local uses = 0 -- since all counts were halved
 
+    local function window_of(capacity)
+      return math.max(1, policy.share(share_window, capacity))
+    end
     local function main_of(capacity)
-      return capacity - math.min(math.max(1, policy.share(share_window, capacity)), capacity)
+      return capacity - math.min(window_of(capacity), capacity)
     end
     local function probation_limit()
       return policy.share(share_probation, main_of(ctx.capacity))
@@ -39,7 +41,6 @@ return policy {
         sketch:halve()
       end
     end
-
     -- Up to protected, whose oldest goes back if it is full. Shares are rounded down, so probation may then be over.
     local function use(slot)
       local was_on_probation = probation:has(slot)
@@ -51,7 +52,6 @@ return policy {
         surplus:push(probation:oldest())
       end
     end
-
     -- From the window to the main part.
     local function admit(slot)
       if probation:count() >= probation_limit() and protected:count() < protected_limit() then
@@ -61,19 +61,17 @@ return policy {
       end
       sketch:add(ctx.chunk[slot])
     end
-
     -- The oldest of the window against the oldest of the main part: the loser goes.
     local function duel(tenant)
       local candidate, incumbent = window:oldest(tenant), probation:oldest(tenant) or protected:oldest(tenant)
       if candidate and incumbent then
         local name = ctx.chunk[candidate]
-        if sketch:estimate(name) <= sketch:estimate(ctx.chunk[incumbent]) then
-          sketch:add(name)
-          return window:take(candidate)
+        if sketch:estimate(name) > sketch:estimate(ctx.chunk[incumbent]) then
+          incumbent = probation:take(incumbent) or protected:take(incumbent)
+          admit(candidate)
+          return incumbent
         end
-        incumbent = probation:take(incumbent) or protected:take(incumbent)
-        admit(candidate)
-        return incumbent
+        sketch:add(name)
       end
       return window:pop(tenant) or probation:pop(tenant) or protected:pop(tenant)
     end
@@ -84,8 +82,7 @@ return policy {
         window:push(slot)
       end,
       hit = function(slot, e)
-        local home = window:home(slot)
-        if home and (home > 1 or count_window) then
+        if window:owns(slot) and count_window ~= 0 or (window:home(slot) or 1) > 1 then
           count_use(e)
         end
         if probation:has(slot) or protected:has(slot) then
@@ -97,17 +94,15 @@ return policy {
         end
       end,
       keep = function(slot)
-        if surplus:owns(slot) then
-          protected:push(slot)
-        end
         return window:keep(slot) or probation:keep(slot) or protected:keep(slot)
+          or surplus:owns(slot) and protected:push(slot)
       end,
       remove = function(slot)
         return window:remove(slot) or probation:remove(slot) or protected:remove(slot) or surplus:remove(slot)
       end,
       victims = function(out, max, tenant)
-        while window:count() > math.max(1, policy.share(share_window, ctx.capacity))
-          and probation:count() + protected:count() < main_of(ctx.capacity) do
+        local capacity = ctx.capacity
+        while window:count() > window_of(capacity) and probation:count() + protected:count() < main_of(capacity) do
           admit(window:oldest())
         end
         for i = 0, max - 1 do
