@@ -10,7 +10,7 @@ local policy = require 'neap.policy'
 
 local blame, meant, show = parts.blame, parts.meant, parts.show
 local cast, copy = ffi.cast, ffi.copy
-local load, type = load, type
+local debug, load, package, type = debug, load, package, type -- a sandboxed policy has not all of them
 
 -- As in neap/policy.h and script/lua_policy.c; slots are signed here, so that NEAP_POLICY_NO_SLOT is -1.
 ffi.cdef [[
@@ -179,12 +179,25 @@ local function sandbox()
   end
 end
 
+-- The line on which a field that a message names is written, or else the declaration begins.
+local function line_of(text, message)
+  local word = message:match "'([%w_]+)"
+  local at = word and text:find('%f[%w_]' .. word .. '%f[^%w_]') or text:find 'return%s+policy' or 1
+  return select(2, text:sub(1, at):gsub('\n', '')) + 1
+end
+
 local function run(path, text)
+  parts.set_locate(function(message)
+    return ('%s:%d: '):format(path, line_of(text, message))
+  end)
   local chunk, failure = load(text, '@' .. path, 't')
   if not chunk then
     error(failure, 0)
   end
   local declaration = chunk(path)
+  parts.set_locate(function()
+    return ''
+  end)
   if not parts.declared[declaration or 0] then
     error(('%s: the file returned %s, expected what policy { name = , new = } returns')
       :format(path, declaration == nil and 'nothing' or 'a ' .. type(declaration)), 0)
