@@ -199,7 +199,7 @@ static uint64_t code_session_id(neap__model *model, neap__coder *coder, uint64_t
   if (neap__coder_bit(coder, &place, id == model->last_session + 1))
     id = model->last_session + 1;
   else
-    id = neap__coder_raw(coder, NEAP_CODER_WHO, id, 64);
+    id = neap__coder_word(coder, NEAP_CODER_WHO, id);
   model->last_session = id;
   return id;
 }
@@ -345,7 +345,7 @@ static void code_new(neap__model *model, neap__coder *coder, bool sized, uint64_
   if (neap__coder_bit(coder, &next, *hash == model->last_hash + 1))
     *hash = model->last_hash + 1;
   else
-    *hash = neap__coder_raw(coder, NEAP_CODER_HASHES, *hash, 64);
+    *hash = neap__coder_word(coder, NEAP_CODER_HASHES, *hash);
   model->last_hash = *hash;
   if (sized) *units = (uint32_t)neap__coder_number(coder, &unit, *units);
 }
