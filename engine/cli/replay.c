@@ -84,8 +84,10 @@ static bool next_word(const char **at, bool parameters, char *word, size_t cap) 
 
 /* What is wrong with its parameters is said once, before anything runs. */
 static int try_policy(const neap__policy_spec *policy, neap_error *err) {
+  static const uint32_t next[64]; /* Belady insists on a future */
   neap__instance *instance;
-  const neap__instance_config config = {.policy = policy->policy, .params = policy->params, .slots = 64};
+  const neap__instance_config config = {
+      .policy = policy->policy, .params = policy->params, .slots = NEAP_ARRAY_LEN(next), .next = next};
   int rc = neap__instance_open(&config, &instance, err);
   if (rc == 0) neap__instance_close(instance);
   return rc;

@@ -24,7 +24,7 @@ local error, pairs, setfenv, setmetatable, type, unpack = error, pairs, setfenv,
 
 ffi.cdef [[
 typedef struct { int32_t prev, next, where, cursor; } neap_node;
-typedef struct { uint32_t h1, h2, tenant; int32_t chain, prev, next, side, unused; } neap_ghost;
+typedef struct { uint32_t h1, h2, tenant; int32_t chain, prev, next, side, note; } neap_ghost;
 ]]
 
 local parts = {}
@@ -333,9 +333,11 @@ function parts.list(slots)
 end
 
 ---@class neap.Ghost names of what was evicted, exact, oldest to newest on each of two sides
----@field add fun(self, e: neap.Event, side?: 1|2) the newest of its side (1); if there is no room, the oldest goes
----@field find fun(self, e: neap.Event): integer? the side on which the name is: of equal ones the latest
----@field take fun(self, e: neap.Event): integer? the same, and forgets it
+---@field add fun(self, e: neap.Event, side?: 1|2, note?: integer) the newest of its side (1); if there is no room, the
+---oldest goes. The note, 0 if missing, is kept with it, as 32 bits
+---@field find fun(self, e: neap.Event): integer?, integer? the side on which the name is, and its note: of equal ones the
+---latest
+---@field take fun(self, e: neap.Event): integer?, integer? the same, and forgets it
 ---@field drop fun(self, side?: 1|2): boolean forgets the oldest of a side (1); whether there was one
 ---@field count fun(self, side?: 1|2): integer
 ---@field remember fun(self, e: neap.Event, most: number) adds to side 1 and forgets the oldest beyond `most`
@@ -408,7 +410,7 @@ function parts.ghost(room)
     return true
   end
 
-  local function add(e, side)
+  local function add(e, side, note)
     if node[0].chain == 0 and node[0].prev == n + 2 and not drop(side) and not drop(3 - side) then
       return -- no room at all
     end
@@ -422,29 +424,33 @@ function parts.ghost(room)
     local h1, h2, tenant = e.h1, e.h2, e.tenant
     local bucket, prev = bucket_of(h1, h2, tenant), node[side].prev
     node[i].h1, node[i].h2, node[i].tenant, node[i].side = h1, h2, tenant, side
+    node[i].note = note
     node[i].chain, head[bucket] = head[bucket], i
     node[i].prev, node[i].next = prev, side
     node[prev].next, node[side].prev = i, i
     node[side].side = node[side].side + 1
   end
 
-  function ghost.add(_, e, side)
-    add(e, check_side(side or 1))
+  function ghost.add(_, e, side, note)
+    if note ~= nil and type(note) ~= 'number' then
+      blame('ghost: note is %s, expected a number', show(note))
+    end
+    add(e, check_side(side or 1), tobit(note or 0))
   end
 
   function ghost.find(_, e)
     local i = lookup(e)
     if i ~= 0 then
-      return node[i].side
+      return node[i].side, node[i].note
     end
   end
 
   function ghost.take(_, e)
     local i = lookup(e)
     if i ~= 0 then
-      local side = node[i].side
+      local side, note = node[i].side, node[i].note
       forget(i)
-      return side
+      return side, note
     end
   end
 
@@ -462,7 +468,7 @@ function parts.ghost(room)
       while node[1].side >= bound do
         drop(1)
       end
-      add(e, 1)
+      add(e, 1, 0)
     end
   end
 
