@@ -54,7 +54,7 @@ typedef struct command {
   uint32_t policy_count, size_count;
   const char *policy_words, *size_words, *order, *report_path, *cost;
   double threads, seed, batch, requests;
-  bool json, help, ignore_sizes;
+  bool json, help, ignore_sizes, misused; /* misused: the words do not fit the trace */
   neap__trace_options load;
   neap__replay_options options;
   neap__plot_style out_style, err_style;
@@ -84,10 +84,10 @@ static bool next_word(const char **at, bool parameters, char *word, size_t cap) 
 
 /* What is wrong with its parameters is said once, before anything runs. */
 static int try_policy(const neap__policy_spec *policy, neap_error *err) {
-  static const uint32_t next[64]; /* Belady insists on a future */
   neap__instance *instance;
+  static const uint32_t never[64];
   const neap__instance_config config = {
-      .policy = policy->policy, .params = policy->params, .slots = NEAP_ARRAY_LEN(next), .next = next};
+      .policy = policy->policy, .params = policy->params, .slots = NEAP_ARRAY_LEN(never), .next = never};
   int rc = neap__instance_open(&config, &instance, err);
   if (rc == 0) neap__instance_close(instance);
   return rc;
@@ -191,13 +191,14 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total) {
   (void)c, (void)done, (void)total;
 }
 
-static int set_capacities(const command *c, const neap__replay_input *input, neap__replay_run *runs, neap_error *err) {
+static int set_capacities(command *c, const neap__replay_input *input, neap__replay_run *runs, neap_error *err) {
   for (uint32_t s = 0; s < c->size_count; s++)
     for (uint32_t p = 0; p < c->policy_count; p++) {
       neap__replay_run *run = &runs[s * c->policy_count + p];
       run->policy = &c->policies[p];
       run->size = &c->sizes[s];
       int rc = neap__replay_capacity(run->size, input, c->options.chunk_bytes, &run->capacity, &run->chunks, err);
+      if (rc != 0) c->misused = true;
       if (rc != 0) return rc;
     }
   return 0;
@@ -323,7 +324,7 @@ int neap__cmd_replay(int argc, char **argv) {
     fputs(help_text, stdout);
   else if (rc == 0) {
     rc = replay_all(c, &err);
-    status = rc == 0 ? 0 : rc == NEAP_EINVAL && c->runs == 0 ? 2 : 1;
+    status = rc == 0 ? 0 : c->misused ? 2 : 1;
   }
   if (rc != 0 && err.text[0])
     fprintf(stderr, "neap replay: %s%s\n", err.text, status == 2 ? " (see neap help replay)" : "");

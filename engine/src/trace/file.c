@@ -14,7 +14,8 @@
 #define PROGRESS_BYTES (1u << 18)
 
 /* In the order in which they are told: what has a magic number first. */
-static const neap__format *const formats[] = {&neap__format_agent, &neap__format_mooncake};
+static const neap__format *const formats[] = {&neap__format_neap,     &neap__format_lookup, &neap__format_agent,
+                                              &neap__format_mooncake, &neap__format_oracle, &neap__format_csv};
 
 static neap__trace_format format_list[NEAP_ARRAY_LEN(formats) + 1];
 static pthread_once_t format_once = PTHREAD_ONCE_INIT;

@@ -22,6 +22,8 @@ typedef struct neap__trace {
   uint64_t began_us;     /* of the earliest request, in the file's own clock */
   uint32_t chunk_tokens; /* 0: not told */
   uint32_t request_count, tenant_count;
+  bool salted; /* hashes, tenants and sessions are those of a recording that can be shared */
+  bool cut;    /* a recording whose end was lost: the file ended within a block */
   uint64_t references;
   neap__trace_request *requests; /* [request_count] in file order */
   uint32_t *chunk;               /* [references] chunk numbers, head of a prompt first */
