@@ -335,8 +335,8 @@ end
 ---@class neap.Ghost names of what was evicted, exact, oldest to newest on each of two sides
 ---@field add fun(self, e: neap.Event, side?: 1|2, note?: integer) the newest of its side (1); if there is no room, the
 ---oldest goes. The note, 0 if missing, is kept with it, as 32 bits
----@field find fun(self, e: neap.Event): integer?, integer? the side on which the name is, and its note: of equal ones the
----latest
+---@field find fun(self, e: neap.Event): integer?, integer? the side on which the name is, and its note: of equal ones
+---the latest
 ---@field take fun(self, e: neap.Event): integer?, integer? the same, and forgets it
 ---@field drop fun(self, side?: 1|2): boolean forgets the oldest of a side (1); whether there was one
 ---@field count fun(self, side?: 1|2): integer
