@@ -17,18 +17,28 @@
 #define CHANGES 4u /* changes of adapters at once; each may wait for an adapter */
 #define CHANGE_QUEUE 64u
 
+/* A policy that has just begun may want to hear of leases. */
+static void tell_pins(void *ctx, uint32_t wants) {
+  neap__engine *e = ctx;
+  if (wants & (NEAP_WANTS(PIN) | NEAP_WANTS(UNPIN))) neap__l1_tell_pins(e->l1);
+}
+
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
   neap__policy_spec spec;
   int rc = neap__policy_find(e->config.eviction_policy, &spec, err);
   if (rc) return rc;
-  rc = neap__stream_open(spec.policy, spec.params, neap__l1_slots(&l1), &e->stream, err);
+  const neap__instance_config instance = {
+      .policy = spec.policy, .params = spec.params, .slots = neap__l1_slots(&l1)};
+  rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
   l1.emit_ctx = e->stream;
+  l1.wanted = neap__stream_wants_word(e->stream);
   rc = neap__l1_open(&l1, &e->l1, &e->report, err);
   if (rc) return rc;
   e->names = neap__l1_names(e->l1);
+  neap__stream_on_switch(e->stream, tell_pins, e);
   const neap__l1_report *r = &e->report;
   if (r->removed[0]) NEAP_LOG_WARN("removed an earlier L1 pool of this name: %s", r->removed);
   if (r->took_over)

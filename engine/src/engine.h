@@ -12,7 +12,7 @@
 #include "flow/store.h"
 
 typedef struct neap__engine_config {
-  neap__l1_config l1;          /* emit is set by the engine */
+  neap__l1_config l1;          /* emit and wanted are set by the engine */
   const char *eviction_policy; /* "LRU", "IsolatedLRU", "ARC", "noop" */
   double watermark, ratio;
   const char *const *l2_adapters; /* JSON texts */

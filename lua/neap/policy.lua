@@ -52,7 +52,7 @@ local meant = parts.meant
 ---@field seed integer
 ---@field params table<string, number>
 ---@field chunk table<integer, neap.Chunk> by slot: what the engine knows of what is there
----@field cost_us fun(slot: integer): number what recomputing it costs, microseconds
+---@field cost_us fun(pos: integer): number what recomputing a chunk at that position costs, microseconds
 ---@field next table<integer, integer>? replay only: by slot, when it is used next, as a number of references since the
 ---trace began; 4294967295 never
 

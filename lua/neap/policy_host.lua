@@ -56,7 +56,7 @@ typedef struct {
 typedef struct { uint32_t h1, h2; float score; uint32_t within_ms; } neap_hint;
 enum { NEAP_BOX = 256 };
 typedef struct {
-  uint32_t size, chunk_bytes, plan_bytes, tier_bytes;
+  uint32_t size, chunk_bytes, plan_bytes, tier_bytes, capacity;
   const neap_policy_context *context;
   neap_store_plan *store_plan;
   neap_load_plan *load_plan;
@@ -144,16 +144,15 @@ local function make_context(box, params)
     return rows[slot].tenant
   end)
   local function capacity()
-    return context.capacity
+    return box.capacity
   end
-  local chunk = view('ctx.chunk', rows, all)
-  local fields = {
+    local fields = {
     slots = slots,
     seed = tonumber(context.seed),
     params = record('ctx.params', params, {}),
-    chunk = chunk,
-    cost_us = function(slot)
-      return cost_base + cost_slope * chunk[slot].pos
+    chunk = view('ctx.chunk', rows, all),
+    cost_us = function(pos)
+      return cost_base + cost_slope * pos
     end,
     next = context.next ~= nil and view('ctx.next', context.next, all) or false,
   }

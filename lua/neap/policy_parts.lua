@@ -25,7 +25,22 @@ local error, pairs, setfenv, setmetatable, type, unpack = error, pairs, setfenv,
 ffi.cdef [[
 typedef struct { int32_t prev, next, where, cursor; } neap_node;
 typedef struct { uint32_t h1, h2, tenant; int32_t chain, prev, next, side, note; } neap_ghost;
+typedef struct { double rank; uint32_t turn; int32_t item; } neap_heap_entry;
+typedef struct { neap_heap_entry *entries; uint32_t *at; uint32_t count, turn; } neap_heap;
+typedef struct { uint64_t *words; uint32_t mask; } neap_sketch;
+typedef struct {
+  void (*heap_put)(neap_heap *heap, uint32_t item, double rank);
+  void (*heap_take)(neap_heap *heap, uint32_t item);
+  bool (*heap_before)(const neap_heap_entry *a, const neap_heap_entry *b);
+  void (*sketch_add)(neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
+  uint32_t (*sketch_estimate)(const neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
+  void (*sketch_halve)(neap_sketch *sketch);
+  uint32_t (*random_below)(uint64_t *state, uint32_t below);
+} neap_policy_natives;
 ]]
+
+-- What the built-in policies are made of too, where a loop in C is worth the call.
+local native = cast('const neap_policy_natives *', core.policy_natives)
 
 local parts = {}
 
@@ -476,13 +491,14 @@ function parts.ghost(room)
 end
 
 ---@class neap.Sampler a set of slots to draw from
----@field add fun(self, slot: integer) an error if it is there
+---@field add fun(self, slot: integer) nothing happens if it is there
 ---@field remove fun(self, slot: integer): boolean whether it was there
 ---@field has fun(self, slot: integer): boolean
 ---@field count fun(self): integer
----@field draw fun(self, rng: neap.Rng): integer? one of them, all alike; it stays
+---@field draw fun(self, rng: neap.Rng, tenant?: integer): integer? one of them, all alike; it stays. With a tenant the
+---first of its own from a random place on
 
---- An empty set for slots 0 .. slots-1: 8 bytes each, every call in constant time.
+--- An empty set for slots 0 .. slots-1: 8 bytes each; every call in constant time, but for the walk of `draw`.
 ---@param slots integer
 ---@return neap.Sampler
 function parts.sampler(slots)
@@ -500,13 +516,12 @@ function parts.sampler(slots)
 
   function sampler.add(_, slot)
     check(slot)
-    if place[slot] ~= 0 then
-      blame('sampler: slot %d is in it already', slot)
+    if place[slot] == 0 then
+      local count = place[n]
+      member[count] = slot
+      place[slot] = count + 1
+      place[n] = count + 1
     end
-    local count = place[n]
-    member[count] = slot
-    place[slot] = count + 1
-    place[n] = count + 1
   end
 
   function sampler.remove(_, slot)
@@ -533,55 +548,164 @@ function parts.sampler(slots)
     return place[n]
   end
 
-  function sampler.draw(_, rng)
+  function sampler.draw(_, rng, tenant)
     local count = place[n]
-    if count > 0 then
-      return member[rng:below(count)]
+    if count == 0 then
+      return nil
+    end
+    local at = rng:below(count)
+    if not tenant then
+      return member[at]
+    end
+    for i = at, at + count - 1 do
+      local slot = member[i < count and i or i - count]
+      if tenant_of(slot) == tenant then
+        return slot
+      end
     end
   end
 
   return own(sampler, memory)
 end
 
+---@class neap.Heap slots by rank, the smallest first; of equal ranks the one ranked first
+---@field put fun(self, slot: integer, rank: number) puts it in, or ranks it anew
+---@field remove fun(self, slot: integer): boolean whether it was there
+---@field has fun(self, slot: integer): boolean
+---@field rank fun(self, slot: integer): number? of a slot that is there
+---@field first fun(self, tenant?: integer): integer? a tenant's is found by a search through all
+---@field count fun(self): integer
+
+--- An empty heap for slots 0 .. slots-1: 20 bytes each; put and remove in logarithmic time (policy/heap.h).
+---@param slots integer
+---@return neap.Heap
+function parts.heap(slots)
+  local n = whole('heap', 'slots', slots, 1, SLOTS_MAX)
+  local entries, places, memory = new('neap_heap_entry[?]', n), new('uint32_t[?]', n), new 'neap_heap[1]'
+  local entry, place = cast('neap_heap_entry *', entries), cast('uint32_t *', places)
+  local state = cast('neap_heap *', memory)
+  local heap_put, heap_take, heap_before = native.heap_put, native.heap_take, native.heap_before
+  state.entries, state.at = entry, place
+  local heap = {}
+
+  local function check(slot)
+    if not (type(slot) == 'number' and slot >= 0 and slot < n) then
+      no_slot('heap', slot, n)
+    end
+  end
+
+  function heap.put(_, slot, rank)
+    check(slot)
+    if type(rank) ~= 'number' or rank ~= rank then
+      blame('heap: the rank of slot %d is %s, expected a number', slot, show(rank))
+    end
+    heap_put(state, slot, rank)
+  end
+
+  function heap.remove(_, slot)
+    check(slot)
+    if place[slot] == 0 then
+      return false
+    end
+    heap_take(state, slot)
+    return true
+  end
+
+  function heap.has(_, slot)
+    check(slot)
+    return place[slot] ~= 0
+  end
+
+  function heap.rank(_, slot)
+    check(slot)
+    if place[slot] ~= 0 then
+      return entry[place[slot] - 1].rank
+    end
+  end
+
+  function heap.first(_, tenant)
+    local count, best = state.count, nil
+    if not tenant then
+      return count > 0 and entry[0].item or nil
+    end
+    for i = 0, count - 1 do
+      if tenant_of(entry[i].item) == tenant and (not best or heap_before(entry + i, entry + best)) then
+        best = i
+      end
+    end
+    return best and entry[best].item
+  end
+
+  function heap.count()
+    return state.count
+  end
+
+  return own(heap, { entries, places, memory })
+end
+
+---@class neap.Sketch how often names were seen lately, roughly: at most 15 times
+---@field add fun(self, e: neap.Event|neap.Chunk)
+---@field estimate fun(self, e: neap.Event|neap.Chunk): integer never less than it was added since the last halving
+---@field halve fun(self) all counts, so that what is old counts less
+
+--- A count-min sketch of 4-bit counters (policy/sketch.h): 8 bytes for each name that it is made for.
+---@param names integer
+---@return neap.Sketch
+function parts.sketch(names)
+  local n, words = whole('sketch', 'names', names, 1, 2 ^ 30), 4
+  while words < n do
+    words = words * 2
+  end
+  local memory, box = new('uint64_t[?]', words), new 'neap_sketch[1]'
+  local state = cast('neap_sketch *', box)
+  local sketch_add, sketch_estimate = native.sketch_add, native.sketch_estimate
+  local sketch_halve = native.sketch_halve
+  state.words, state.mask = memory, words - 1
+  local sketch = {}
+
+  function sketch.add(_, e)
+    sketch_add(state, e.h1, e.h2, e.tenant)
+  end
+
+  function sketch.estimate(_, e)
+    return sketch_estimate(state, e.h1, e.h2, e.tenant)
+  end
+
+  function sketch.halve()
+    sketch_halve(state)
+  end
+
+  return own(sketch, { memory, box })
+end
+
+--- So many of `count`, as the built-in policies reckon shares of the capacity.
+---@param share number
+---@param count integer
+---@return integer
+function parts.share(share, count)
+  return floor(share * count)
+end
+
 ---@class neap.Rng
 ---@field below fun(self, count: integer): integer 0 .. count-1
----@field uniform fun(self): number at least 0, less than 1
 
---- Random numbers: the same seed gives the same ones. xorshift of 128 bits (Marsaglia, "Xorshift RNGs", 2003).
+--- Random numbers, the same ones for the same seed: SplitMix64 (policy/splitmix.h).
 ---@param seed number
 ---@return neap.Rng
 function parts.rng(seed)
   if type(seed) ~= 'number' or seed ~= seed then
     blame('rng: seed is %s, expected a number', show(seed))
   end
-  local memory = new('int32_t[4]', 123456789, 362436069, 521288629, 88675123)
-  local s = cast('int32_t *', memory)
-  s[0] = bxor(s[0], tobit(seed % 2 ^ 32))
-  s[1] = bxor(s[1], tobit(floor(seed / 2 ^ 32) % 2 ^ 32))
+  local memory = new('uint64_t[1]', seed)
+  local state = cast('uint64_t *', memory)
+  local random_below = native.random_below
   local rng = {}
 
-  local function draw()
-    local t = s[0]
-    t = bxor(t, bit.lshift(t, 11))
-    local w = s[3]
-    s[0], s[1], s[2] = s[1], s[2], w
-    w = bxor(bxor(w, rshift(w, 19)), bxor(t, rshift(t, 8)))
-    s[3] = w
-    return rshift(w, 1) -- 31 bits, so never negative
-  end
-  for _ = 1, 16 do
-    draw()
-  end
-
   function rng.below(_, count)
-    if not (type(count) == 'number' and count >= 1 and count < 2 ^ 31) then
-      blame('rng: count is %s, expected 1 to 2147483647', show(count))
+    if not (type(count) == 'number' and count >= 1 and count < 2 ^ 32) then
+      blame('rng: count is %s, expected 1 to 4294967295', show(count))
     end
-    return floor(draw() * (count / 2147483648))
-  end
-
-  function rng.uniform()
-    return draw() / 2147483648
+    return random_below(state, count)
   end
 
   return own(rng, memory)

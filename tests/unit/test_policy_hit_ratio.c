@@ -77,7 +77,8 @@ static double hit_ratio(const char *policy, uint32_t capacity) {
   static cache c;
   c = (cache){.capacity = capacity};
   memset(c.slot_of, 0xff, sizeof(c.slot_of));
-  assert_int_equal(neap__stream_open(neap__policy_find(policy, &err), capacity, &c.stream, &err), 0);
+  const neap__instance_config config = {.policy = neap__policy_find(policy, &err), .slots = capacity};
+  assert_int_equal(neap__stream_open(&config, &c.stream, &err), 0);
   char line[256];
   while (fgets(line, sizeof(line), trace) != NULL) {
     uint32_t blocks[REQUEST_MAX];

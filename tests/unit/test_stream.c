@@ -51,7 +51,10 @@ static int told_on_events(void *self, const neap_event *events, uint32_t count, 
   s->events += count;
   for (uint32_t i = 0; i < count; i++) {
     const neap_event *ev = &events[i];
-    if (ev->request == 0) continue;
+    if (ev->request == 0) {
+      s->last = *ev;
+      continue;
+    }
     if (ev->h2 != s->next_in[ev->request - 1]++) s->misordered++;
     if (ev->pos % BATCH != 0 && (s->last.request != ev->request || s->last.pos + 1 != ev->pos)) s->torn++;
     s->last = *ev;
@@ -95,7 +98,7 @@ static int told_reset(void **state) {
 static neap__stream *open_stream(const neap_policy *policy) {
   neap_error err = {""};
   neap__stream *s = NULL;
-  assert_int_equal(neap__stream_open(policy, SLOTS, &s, &err), 0);
+  assert_int_equal(neap__stream_open(&(neap__instance_config){.policy = policy, .slots = SLOTS}, &s, &err), 0);
   return s;
 }
 
@@ -103,6 +106,14 @@ static void emit(neap__stream *s, neap_event_type type, uint32_t slot) {
   const neap_event ev = {.slot = slot, .type = (uint8_t)type, .tenant = slot % 2, .detail = NEAP_REMOVE_EVICT};
   neap__stream_emit(s, &ev, 1);
 }
+
+static neap__stream_stats stats_of(neap__stream *s) {
+  neap__stream_stats stats;
+  neap__stream_stats_get(s, &stats);
+  return stats;
+}
+
+static uint64_t refused(neap__stream *s) { return stats_of(s).instance.refused; }
 
 static void insert_upto(neap__stream *s, uint32_t count) {
   for (uint32_t slot = 0; slot < count; slot++) emit(s, NEAP_EV_INSERT, slot);
@@ -182,7 +193,7 @@ static void a_short_answer_is_completed_by_lru(void **state) {
   insert_upto(s, 6);
   say(2, LIST(4, 1));
   expect_victims(s, NEAP_SCOPE_ALL, 5, LIST(4, 1, 0, 2, 3));
-  assert_int_equal(neap__stream_refused(s), 0);
+  assert_int_equal(refused(s), 0);
   neap__stream_close(s);
 }
 
@@ -201,7 +212,7 @@ static void proposals_that_are_no_slot_are_dropped_and_counted(void **state) {
   insert_upto(s, 6);
   say(6, LIST(SLOTS, UINT32_MAX, 3, 3, 900, 2)); /* 900 is a slot, but nothing is in it */
   expect_victims(s, NEAP_SCOPE_ALL, 6, LIST(3, 2, 0, 1, 4, 5));
-  assert_int_equal(neap__stream_refused(s), 4);
+  assert_int_equal(refused(s), 4);
   neap__stream_close(s);
 }
 
@@ -211,7 +222,7 @@ static void a_policy_that_claims_more_than_it_was_asked_is_cut_short(void **stat
   insert_upto(s, 8);
   say(10, LIST(7, 6, 5, 4));
   expect_victims(s, NEAP_SCOPE_ALL, 3, LIST(7, 6, 5));
-  assert_int_equal(neap__stream_refused(s), 7);
+  assert_int_equal(refused(s), 7);
   uint32_t out[3] = {3, 2, 1}; /* what lies there from before is no proposal of a policy that claims but writes none */
   say(INT32_MAX, LIST(4));
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 3), 3);
@@ -227,7 +238,7 @@ static void a_victim_is_not_handed_out_twice_by_policy_and_completion(void **sta
   expect_victims(s, NEAP_SCOPE_ALL, 2, LIST(2, 0));
   say(2, LIST(0, 2)); /* both are out */
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(1, 3, 4));
-  assert_int_equal(neap__stream_refused(s), 2);
+  assert_int_equal(refused(s), 2);
   neap__stream_keep(s, 2);
   emit(s, NEAP_EV_REMOVE, 0);
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(2));
@@ -240,7 +251,7 @@ static void noop_is_not_completed(void **state) {
   insert_upto(s, 5);
   uint32_t out[4];
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 4), 0);
-  assert_string_equal(neap__stream_policy(s), "noop");
+  assert_string_equal(stats_of(s).policy, "noop");
   neap__stream_close(s);
 }
 
@@ -294,7 +305,7 @@ static void a_policy_that_says_random_things_cannot_do_harm(void **state) {
 static void expect_refusal(const neap_policy *policy, uint32_t slots, int code, const char *text) {
   neap_error err = {""};
   neap__stream *s = NULL;
-  assert_int_equal(neap__stream_open(policy, slots, &s, &err), code);
+  assert_int_equal(neap__stream_open(&(neap__instance_config){.policy = policy, .slots = slots}, &s, &err), code);
   assert_null(s);
   assert_string_equal(err.text, text);
 }
@@ -326,6 +337,144 @@ static void the_error_of_create_is_passed_on(void **state) {
   told.create_rc = NEAP_ESCRIPT;
   expect_refusal(&told_policy, SLOTS, NEAP_ESCRIPT, "");
   assert_int_equal(told.alive, 0);
+}
+
+/* --- what the policy wants and has ---------------------------------------------------------------------------- */
+
+static int raising(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)self, (void)events, (void)count;
+  return neap__fail(err, NEAP_ESCRIPT, "a.lua:7: no");
+}
+
+static void what_a_policy_wants_is_a_word_and_falls_back_when_it_is_out(void **state) {
+  (void)state;
+  neap_policy p = told_policy;
+  p.on_events = raising;
+  p.constraint = NEAP_EVICT_LEAF;
+  p.wants = NEAP_WANTS(INSERT) | NEAP_WANTS(PIN);
+  neap__stream *s = open_stream(&p);
+  const _Atomic uint32_t *word = neap__stream_wants_word(s);
+  assert_int_equal(*word, NEAP_WANTS(INSERT) | NEAP_WANTS(PIN) | NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF));
+  neap__log_set_level(NEAP_ERROR + 1);
+  emit(s, NEAP_EV_INSERT, 3);
+  neap__stream_flush(s);
+  assert_int_equal(*word, NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE) | NEAP_WANTS(KEEP));
+  assert_true(stats_of(s).instance.out);
+  assert_string_equal(stats_of(s).instance.why.text, "on_events: a.lua:7: no");
+  expect_victims(s, NEAP_SCOPE_ALL, 4, LIST(3));
+  neap__stream_close(s);
+}
+
+/* Cuts at 2; takes chunks of hits for a reason. */
+static int cutting(void *self, neap_store_plan *plan, neap_error *err) {
+  (void)self, (void)err;
+  assert_int_equal(plan->chunk[0].hits, 2);
+  assert_int_equal(plan->chunk[1].hits, 0); /* the slot holds another object */
+  assert_int_equal(plan->chunk[0].tiers, 1u << 4 | 1u);
+  assert_int_equal(plan->chunk[1].recompute_us, 100 + 10 * 5);
+  plan->cut[0] = 2;
+  return 0;
+}
+
+static int leaving_out(void *self, neap_load_plan *plan, neap_error *err) {
+  (void)self, (void)err;
+  plan->load = plan->chunks + 1;
+  return 0;
+}
+
+static int hinted(void *self, const neap_hint *hints, uint32_t count, neap_error *err) {
+  (void)err;
+  ((script *)self)->events += count * hints[0].h1;
+  return 0;
+}
+
+static int predicting(void *self, neap_hint *out, uint32_t max, neap_error *err) {
+  (void)self, (void)err;
+  out[0] = (neap_hint){.h1 = max};
+  return 1;
+}
+
+static void plans_hints_and_predictions_reach_the_policy_that_has_hooks_for_them(void **state) {
+  (void)state;
+  uint32_t cut = 9;
+  uint8_t source[2] = {0};
+  neap_plan_chunk chunks[2] = {{.slot = 7, .h1 = 70, .tiers = 1}, {.slot = 8, .h1 = 81, .pos = 5}};
+  neap_store_plan store = {.size = sizeof(store), .chunks = 2, .tiers = 1, .cut = &cut};
+  neap_load_plan load = {.size = sizeof(load), .chunks = 2, .tiers = 1, .source = source};
+  neap_hint hint = {.h1 = 5};
+  neap__stream *s = open_stream(&told_policy);
+  assert_false(neap__stream_store_plan(s, &store, chunks) || neap__stream_load_plan(s, &load, chunks));
+  assert_false(neap__stream_hint(s, &hint, 1));
+  assert_int_equal(neap__stream_predict(s, &hint, 1), 0);
+  neap__stream_close(s);
+
+  neap_policy p = told_policy;
+  p.store_plan = cutting, p.load_plan = leaving_out, p.on_hint = hinted, p.predict = predicting;
+  const neap__instance_config config = {.policy = &p, .slots = SLOTS, .cost = {.base_us = 100, .slope_us = 10}};
+  assert_int_equal(neap__stream_open(&config, &s, NULL), 0);
+  neap__stream_emit(s,
+                    (neap_event[]){{.slot = 7, .type = NEAP_EV_INSERT, .h1 = 70},
+                                   {.slot = 8, .type = NEAP_EV_INSERT, .h1 = 80},
+                                   {.slot = 8, .type = NEAP_EV_HIT, .h1 = 80},
+                                   {.slot = 7, .type = NEAP_EV_HIT, .h1 = 70},
+                                   {.slot = 7, .type = NEAP_EV_HIT, .h1 = 70},
+                                   {.slot = 7, .type = NEAP_EV_STORED, .h1 = 70, .detail = 4}},
+                    6);
+  assert_true(neap__stream_store_plan(s, &store, chunks));
+  assert_int_equal(cut, 2);
+  uint32_t before = told.events;
+  assert_true(neap__stream_hint(s, &hint, 1));
+  assert_int_equal(told.events - before, 5);
+  assert_int_equal(neap__stream_predict(s, &hint, 1), 1);
+  assert_int_equal(hint.h1, 1);
+  neap__log_set_level(NEAP_ERROR + 1);
+  assert_false(neap__stream_load_plan(s, &load, chunks)); /* nonsense: it is out, with all its hooks */
+  assert_string_equal(stats_of(s).instance.why.text, "load_plan: 'load' is more than there are chunks");
+  assert_false(neap__stream_store_plan(s, &store, chunks) || neap__stream_hint(s, &hint, 1));
+  neap__stream_close(s);
+}
+
+/* --- switching ------------------------------------------------------------------------------------------------ */
+
+static void note_switch(void *ctx, uint32_t wants) { *(uint32_t *)ctx = wants; }
+
+static void a_switch_tells_the_new_policy_of_residents_in_order_of_recency(void **state) {
+  (void)state;
+  uint32_t wanted = 1;
+  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream_on_switch(s, note_switch, &wanted);
+  insert_upto(s, 4);
+  emit(s, NEAP_EV_HIT, 0); /* pending when the switch comes */
+  neap_error err = {""};
+  neap_policy bad = told_policy;
+  bad.abi = 9;
+  assert_int_equal(neap__stream_switch(s, &bad, "", &err), NEAP_EABI);
+  assert_int_equal(wanted, 1);
+  assert_string_equal(stats_of(s).policy, "LRU");
+  told.create_rc = NEAP_ESCRIPT;
+  assert_int_equal(neap__stream_switch(s, &told_policy, "", &err), NEAP_ESCRIPT);
+  expect_victims(s, NEAP_SCOPE_ALL, 1, LIST(1));
+  told.create_rc = 0;
+  assert_int_equal(neap__stream_switch(s, &told_policy, "a=1", &err), 0);
+  assert_int_equal(wanted, neap__stream_wants(s));
+  assert_string_equal(stats_of(s).policy, "told");
+  assert_string_equal(stats_of(s).params, "a=1");
+  assert_int_equal(told.events, 5); /* four residents, one of them used */
+  assert_int_equal(told.last.slot, 0);
+  neap__stream_close(s);
+  assert_int_equal(told.alive, 0);
+}
+
+static void capacity_is_what_was_resident_when_l1_was_full(void **state) {
+  (void)state;
+  neap__stream *s = open_stream(neap__policy_find("ARC", NULL));
+  assert_int_equal(stats_of(s).capacity, SLOTS);
+  insert_upto(s, 40);
+  neap__stream_full(s);
+  emit(s, NEAP_EV_REMOVE, 3);
+  assert_int_equal(stats_of(s).capacity, 40);
+  assert_int_equal(stats_of(s).instance.residents, 39);
+  neap__stream_close(s);
 }
 
 /* --- threads -------------------------------------------------------------------------------------------------- */
@@ -371,8 +520,9 @@ static uint32_t evict_some(neap__stream *s, uint8_t *seen) {
   return evicted;
 }
 
-static void threads_against(const neap_policy *policy) {
+static void threads_against_while(const neap_policy *policy, void *(*meanwhile)(void *stream)) {
   worker workers[THREADS];
+  pthread_t beside;
   uint8_t seen[SLOTS] = {0};
   uint32_t evicted = 0;
   neap__stream *s = open_stream(policy);
@@ -380,12 +530,16 @@ static void threads_against(const neap_policy *policy) {
     workers[t] = (worker){.stream = s, .number = t};
     assert_int_equal(pthread_create(&workers[t].thread, NULL, work, &workers[t]), 0);
   }
+  if (meanwhile) assert_int_equal(pthread_create(&beside, NULL, meanwhile, s), 0);
   for (uint32_t i = 0; i < 200; i++) evicted += evict_some(s, seen);
   for (uint32_t t = 0; t < THREADS; t++) assert_int_equal(pthread_join(workers[t].thread, NULL), 0);
+  if (meanwhile) assert_int_equal(pthread_join(beside, NULL), 0);
   for (uint32_t i = 0; i < SLOTS; i++) evicted += evict_some(s, seen);
   assert_int_equal(evicted, SLOTS);
   neap__stream_close(s);
 }
+
+static void threads_against(const neap_policy *policy) { threads_against_while(policy, NULL); }
 
 static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state) {
   (void)state;
@@ -393,6 +547,20 @@ static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state
   for (uint32_t t = 0; t < THREADS; t++) assert_int_equal(told.next_in[t], ROUNDS * BATCH);
   assert_int_equal(told.misordered, 0);
   assert_int_equal(told.torn, 0);
+}
+
+/* No event and no victim is lost, whoever rules. */
+static void *switch_often(void *arg) {
+  neap__stream *s = arg;
+  static const char *const names[] = {"ARC", "LRU", "IsolatedLRU"};
+  for (uint32_t i = 0; i < 100; i++)
+    assert_int_equal(neap__stream_switch(s, neap__policy_find(names[i % 3], NULL), "", NULL), 0);
+  return NULL;
+}
+
+static void a_switch_among_many_threads_loses_no_slot(void **state) {
+  (void)state;
+  threads_against_while(neap__policy_find("LRU", NULL), switch_often);
 }
 
 static void many_threads_and_the_built_ins_evict_every_slot_once(void **state) {
@@ -419,7 +587,12 @@ int main(void) {
       CASE(a_policy_that_says_random_things_cannot_do_harm),
       CASE(a_policy_of_another_version_is_refused),
       CASE(the_error_of_create_is_passed_on),
+      CASE(what_a_policy_wants_is_a_word_and_falls_back_when_it_is_out),
+      CASE(plans_hints_and_predictions_reach_the_policy_that_has_hooks_for_them),
+      CASE(a_switch_tells_the_new_policy_of_residents_in_order_of_recency),
+      CASE(capacity_is_what_was_resident_when_l1_was_full),
       CASE(batches_of_many_threads_arrive_whole_and_in_their_order),
+      CASE(a_switch_among_many_threads_loses_no_slot),
       CASE(many_threads_and_the_built_ins_evict_every_slot_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -507,6 +507,14 @@ void neap__instance_close(neap__instance *in) {
 neap_chunk *neap__instance_chunks(neap__instance *in) { return in->chunk; }
 neap_policy_context *neap__instance_context(neap__instance *in) { return &in->context; }
 const neap_policy *neap__instance_policy(neap__instance *in) { return in->policy; }
+bool neap__instance_works(const neap__instance *in) { return !in->out; }
+
+uint32_t neap__instance_wants(const neap__instance *in) {
+  const uint32_t known = (NEAP_WANTS(TICK) << 1) - 2, leaves = NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF);
+  if (in->out) return lru->wants;
+  uint32_t wants = in->policy->wants & known;
+  return wants & leaves || in->policy->constraint & NEAP_EVICT_LEAF ? wants | leaves : wants;
+}
 
 void neap__instance_stats_get(const neap__instance *in, neap__instance_stats *out) {
   *out = (neap__instance_stats){.events = in->events,

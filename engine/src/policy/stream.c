@@ -10,12 +10,12 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/builtin.h"
-#include "policy/instance.h"
 
 #define STREAM_EVENTS 4096u
 
@@ -34,25 +34,40 @@ struct neap__stream {
 
   event_buffer buffers[2];
   uint32_t slots;
+  _Atomic uint32_t wants;
+  void (*told)(void *ctx, uint32_t wants);
+  void *told_ctx;
 };
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-int neap__stream_open(const neap_policy *policy, const char *params, uint32_t slots, neap__stream **out,
-                      neap_error *err) {
+/* Under policy_lock, after each call into the instance: the policy may be another one, or out. */
+static void note_wants(neap__stream *s) {
+  const neap_policy *p = neap__instance_policy(s->instance);
+  uint32_t wants = neap__instance_wants(s->instance);
+  if (neap__instance_works(s->instance)) {
+    wants |= p->store_plan ? NEAP__HAS_STORE_PLAN : 0;
+    wants |= p->load_plan ? NEAP__HAS_LOAD_PLAN : 0;
+    wants |= p->on_hint ? NEAP__HAS_HINT : 0;
+    wants |= p->predict ? NEAP__HAS_PREDICT : 0;
+  }
+  if (wants != atomic_load_explicit(&s->wants, memory_order_relaxed)) atomic_store(&s->wants, wants);
+}
+
+int neap__stream_open(const neap__instance_config *config, neap__stream **out, neap_error *err) {
   neap__stream *s = calloc(1, sizeof(*s));
-  if (s == NULL) return neap__fail(err, NEAP_ENOMEM, "no memory for the events of %" PRIu32 " slots", slots);
-  const neap__instance_config config = {.policy = policy, .params = params, .slots = slots};
-  int rc = neap__instance_open(&config, &s->instance, err);
+  if (s == NULL) return neap__fail(err, NEAP_ENOMEM, "no memory for the events of %" PRIu32 " slots", config->slots);
+  int rc = neap__instance_open(config, &s->instance, err);
   if (rc != 0) {
     free(s);
     return rc;
   }
-  s->slots = slots;
+  s->slots = config->slots;
   s->fill = &s->buffers[0];
   s->deliver = &s->buffers[1];
   pthread_mutex_init(&s->fill_lock, NULL);
   pthread_mutex_init(&s->policy_lock, NULL);
+  note_wants(s);
   *out = s;
   return 0;
 }
@@ -65,7 +80,16 @@ void neap__stream_close(neap__stream *stream) {
   free(stream);
 }
 
-const char *neap__stream_policy(neap__stream *stream) { return neap__instance_policy(stream->instance)->name; }
+void neap__stream_on_switch(neap__stream *stream, void (*told)(void *ctx, uint32_t wants), void *ctx) {
+  stream->told = told;
+  stream->told_ctx = ctx;
+}
+
+uint32_t neap__stream_wants(const neap__stream *stream) {
+  return atomic_load_explicit(&stream->wants, memory_order_relaxed);
+}
+
+const _Atomic uint32_t *neap__stream_wants_word(const neap__stream *stream) { return &stream->wants; }
 
 /* --- events --------------------------------------------------------------------------------------------------- */
 
@@ -81,10 +105,21 @@ static void deliver_pending(neap__stream *s) { /* under policy_lock */
   full->count = 0;
 }
 
+/* Everything that enters the instance does so between these two. */
+static neap__instance *enter(neap__stream *s) {
+  pthread_mutex_lock(&s->policy_lock);
+  deliver_pending(s);
+  return s->instance;
+}
+
+static void leave(neap__stream *s) {
+  note_wants(s);
+  pthread_mutex_unlock(&s->policy_lock);
+}
+
 void neap__stream_flush(neap__stream *stream) {
-  pthread_mutex_lock(&stream->policy_lock);
-  deliver_pending(stream);
-  pthread_mutex_unlock(&stream->policy_lock);
+  enter(stream);
+  leave(stream);
 }
 
 /* All of them or none, so that a request stays in one piece. */
@@ -101,7 +136,7 @@ static bool append(neap__stream *s, const neap_event *events, uint32_t count) {
 
 void neap__stream_emit(void *stream, const neap_event *events, uint32_t count) {
   neap__stream *s = stream;
-  for (uint32_t i = 0; i < count; i++) NEAP_ASSERT(events[i].slot < s->slots);
+  for (uint32_t i = 0; i < count; i++) NEAP_ASSERT(events[i].slot < s->slots || events[i].slot == NEAP_POLICY_NO_SLOT);
   while (count > 0) {
     uint32_t part = NEAP_MIN(count, STREAM_EVENTS);
     while (!append(s, events, part)) neap__stream_flush(s);
@@ -115,21 +150,88 @@ void neap__stream_keep(neap__stream *stream, uint32_t slot) {
   neap__stream_emit(stream, &keep, 1);
 }
 
-/* --- victims -------------------------------------------------------------------------------------------------- */
+void neap__stream_full(neap__stream *stream) {
+  neap__instance_stats stats;
+  neap__instance *in = enter(stream);
+  neap__instance_stats_get(in, &stats);
+  neap__instance_context(in)->capacity = NEAP_MAX(stats.residents, 1);
+  leave(stream);
+}
+
+int neap__stream_switch(neap__stream *stream, const neap_policy *policy, const char *params, neap_error *err) {
+  neap__instance *in = enter(stream);
+  int rc = neap__instance_switch(in, policy, params, err);
+  leave(stream);
+  if (rc == 0 && stream->told) stream->told(stream->told_ctx, neap__stream_wants(stream));
+  return rc;
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------ */
 
 uint32_t neap__stream_victims(neap__stream *stream, uint32_t scope, uint32_t *out, uint32_t max) {
   if (max == 0) return 0;
-  pthread_mutex_lock(&stream->policy_lock);
-  deliver_pending(stream);
-  uint32_t got = neap__instance_victims(stream->instance, scope, out, max);
-  pthread_mutex_unlock(&stream->policy_lock);
+  neap__instance *in = enter(stream);
+  uint32_t got = neap__instance_victims(in, scope, out, max);
+  leave(stream);
   return got;
 }
 
-uint64_t neap__stream_refused(neap__stream *stream) {
-  neap__instance_stats stats;
-  pthread_mutex_lock(&stream->policy_lock);
-  neap__instance_stats_get(stream->instance, &stats);
-  pthread_mutex_unlock(&stream->policy_lock);
-  return stats.refused;
+/* What the rows say of chunks; a slot may hold another object by now. */
+static void complete_rows(neap__instance *in, neap_plan_chunk *chunks, uint32_t count) {
+  const neap_chunk *rows = neap__instance_chunks(in);
+  const neap_policy_context *context = neap__instance_context(in);
+  for (uint32_t i = 0; i < count; i++) {
+    neap_plan_chunk *c = &chunks[i];
+    double cost = context->cost.base_us + context->cost.slope_us * c->pos;
+    c->recompute_us = (uint32_t)NEAP_MIN(NEAP_MAX(cost, 0), (double)UINT32_MAX);
+    c->hits = 0;
+    if (c->slot >= context->slots) continue;
+    const neap_chunk *row = &rows[c->slot];
+    if (row->state == 0 || row->h1 != c->h1 || row->h2 != c->h2) continue;
+    c->hits = row->hits;
+    c->tiers |= row->tiers;
+  }
+}
+
+bool neap__stream_store_plan(neap__stream *stream, neap_store_plan *plan, neap_plan_chunk *chunks) {
+  if (!(neap__stream_wants(stream) & NEAP__HAS_STORE_PLAN)) return false;
+  neap__instance *in = enter(stream);
+  complete_rows(in, chunks, plan->chunks);
+  plan->chunk = chunks;
+  bool planned = neap__instance_store_plan(in, plan);
+  leave(stream);
+  return planned;
+}
+
+bool neap__stream_load_plan(neap__stream *stream, neap_load_plan *plan, neap_plan_chunk *chunks) {
+  if (!(neap__stream_wants(stream) & NEAP__HAS_LOAD_PLAN)) return false;
+  neap__instance *in = enter(stream);
+  complete_rows(in, chunks, plan->chunks);
+  plan->chunk = chunks;
+  bool planned = neap__instance_load_plan(in, plan);
+  leave(stream);
+  return planned;
+}
+
+bool neap__stream_hint(neap__stream *stream, const neap_hint *hints, uint32_t count) {
+  if (!(neap__stream_wants(stream) & NEAP__HAS_HINT)) return false;
+  neap__instance_hint(enter(stream), hints, count);
+  leave(stream);
+  return true;
+}
+
+uint32_t neap__stream_predict(neap__stream *stream, neap_hint *out, uint32_t max) {
+  if (!(neap__stream_wants(stream) & NEAP__HAS_PREDICT)) return 0;
+  uint32_t got = neap__instance_predict(enter(stream), out, max);
+  leave(stream);
+  return got;
+}
+
+void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out) {
+  neap__instance *in = enter(stream);
+  const neap_policy_context *context = neap__instance_context(in);
+  *out = (neap__stream_stats){.policy = neap__instance_policy(in)->name, .capacity = context->capacity};
+  snprintf(out->params, sizeof(out->params), "%s", context->params);
+  neap__instance_stats_get(in, &out->instance);
+  leave(stream);
 }

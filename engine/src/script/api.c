@@ -10,6 +10,7 @@
 #include "script/http.h"
 #include "script/inner.h"
 #include "script/key.h"
+#include "script/lua_policy.h"
 #include "script/net.h"
 #include "script/spawn.h"
 
@@ -61,4 +62,6 @@ void neap__api_open(lua_State *L, neap__vm *vm) {
   neap__inner_lua_open(L, vm);
   neap__net_open(L, vm);
   neap__spawn_open(L, vm);
+  lua_pushlightuserdata(L, neap__lua_policy_natives());
+  lua_setfield(L, -2, "policy_natives");
 }

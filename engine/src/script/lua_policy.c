@@ -20,11 +20,12 @@
 #define PROBE_SLOTS 64u
 
 /* The members of neap_policy that Lua may have, by the names that the host uses. */
-#define HOOKS(XX)                                                                                   \
-  XX(ON_EVENTS, "on_events")                                                                        \
-  XX(VICTIMS, "victims")                                                                            \
-  XX(SCORE, "score") XX(STORE_PLAN, "store_plan") XX(LOAD_PLAN, "load_plan") XX(ON_HINT, "on_hint") \
-      XX(PREDICT, "predict") XX(SAVE, "save") XX(LOAD, "load")
+#define HOOKS(XX)                                                                                       \
+  XX(ON_EVENTS, "on_events")                                                                            \
+  XX(VICTIMS, "victims")                                                                                \
+  XX(SCORE, "score")                                                                                    \
+  XX(STORE_PLAN, "store_plan") XX(LOAD_PLAN, "load_plan") XX(ON_HINT, "on_hint") XX(PREDICT, "predict") \
+      XX(SAVE, "save") XX(LOAD, "load")
 enum {
 #define XX(name, text) name,
   HOOKS(XX)
@@ -40,6 +41,7 @@ static const char *const hook_names[HOOK_COUNT] = {
 /* What C and Lua tell each other; policy_host.lua declares the same. */
 typedef struct box {
   uint32_t size, chunk_bytes, plan_bytes, tier_bytes;
+  uint32_t capacity; /* the context's, when the events that Lua is told happened */
   const neap_policy_context *context;
   neap_store_plan *store_plan;
   neap_load_plan *load_plan;
@@ -70,6 +72,7 @@ typedef struct source {
 typedef struct lua_policy {
   neap__vm vm;
   const source *source;
+  const neap_policy_context *context;
   int refs[HOOK_COUNT];
   uint32_t pending; /* events in the box that Lua has not seen */
   box *box;
@@ -192,7 +195,9 @@ static int policy_open(opening *o, const neap_policy_context *context, neap_erro
     free(p);
     return neap__fail(err, NEAP_ENOMEM, "%s: no memory for the policy", s->path);
   }
+  p->context = context;
   *p->box = (box){.size = sizeof(box),
+                  .capacity = context->capacity,
                   .chunk_bytes = sizeof(neap_chunk),
                   .plan_bytes = sizeof(neap_load_plan),
                   .tier_bytes = sizeof(neap_tier_view),
@@ -224,16 +229,28 @@ static int place_error(const lua_policy *p, int hook, int rc, neap_error *err) {
   return neap__fail(err, rc, "%s: %s", place, plain.text);
 }
 
+static int flush(lua_policy *p, neap_error *err);
+
+/* What was told under another capacity is worked off under that one. */
+static int see_capacity(lua_policy *p, neap_error *err) {
+  if (p->box->capacity == p->context->capacity) return 0;
+  int rc = flush(p, err);
+  p->box->capacity = p->context->capacity;
+  return rc;
+}
+
 /* Calls a hook with the pending events and up to two arguments; a < 0: none, scope NEAP_SCOPE_ALL: nil. */
 static int enter(lua_policy *p, int hook, int64_t a, int64_t b, int results, neap_error *err) {
   lua_State *L = p->vm.L;
+  int rc = hook == ON_EVENTS ? 0 : see_capacity(p, err);
+  if (rc != 0) return rc;
   lua_rawgeti(L, LUA_REGISTRYINDEX, p->refs[hook]);
   lua_pushinteger(L, (lua_Integer)p->pending);
   int args = 1;
   if (a >= 0) lua_pushinteger(L, (lua_Integer)a), args++;
   if (b >= 0) lua_pushinteger(L, (lua_Integer)b), args++;
   p->pending = 0;
-  int rc = neap__vm_enter(&p->vm, p->source->places[hook], args, results, err);
+  rc = neap__vm_enter(&p->vm, p->source->places[hook], args, results, err);
   return rc == 0 ? 0 : place_error(p, hook, rc, err);
 }
 
@@ -241,16 +258,16 @@ static int flush(lua_policy *p, neap_error *err) { return p->pending ? enter(p, 
 
 static int policy_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
   lua_policy *p = self;
-  while (count > 0) {
+  int rc = see_capacity(p, err);
+  while (count > 0 && rc == 0) {
     uint32_t part = NEAP_MIN(count, BOX - p->pending);
     memcpy(&p->box->events[p->pending], events, part * sizeof(*events));
     p->pending += part;
     events += part;
     count -= part;
-    int rc = p->pending == BOX ? flush(p, err) : 0;
-    if (rc != 0) return rc;
+    if (p->pending == BOX) rc = flush(p, err);
   }
-  return 0;
+  return rc;
 }
 
 /* The number that the hook returned. */

@@ -31,3 +31,6 @@ const char *neap__lua_policy_place(const neap_policy *policy, const char *hook);
 
 /* Bytes that the Lua values of an instance take now. */
 uint64_t neap__lua_policy_memory(const void *self);
+
+/* core.policy_natives: a table of C functions for lua/neap/policy_parts.lua. */
+void *neap__lua_policy_natives(void);

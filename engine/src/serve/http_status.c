@@ -58,7 +58,9 @@ static cJSON *store_controller(const neap__snapshot *now) {
 
 static cJSON *l1_eviction(const neap__engine *engine) {
   cJSON *json = controller();
-  cJSON_AddStringToObject(json, "eviction_policy", neap__stream_policy(engine->stream));
+  neap__stream_stats stats;
+  neap__stream_stats_get(engine->stream, &stats);
+  cJSON_AddStringToObject(json, "eviction_policy", stats.policy);
   cJSON_AddNumberToObject(json, "trigger_watermark", engine->config.watermark);
   cJSON_AddNumberToObject(json, "eviction_ratio", engine->config.ratio);
   return json;
