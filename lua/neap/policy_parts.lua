@@ -11,6 +11,7 @@
 -- For the compiler's sake each part is a set of closures over one pointer (a constant in the machine code); they are
 -- called as methods all the same.
 
+local bit = require 'bit'
 local core = require 'neap.core'
 local debug = require 'debug'
 local ffi = require 'ffi'
@@ -412,7 +413,7 @@ function parts.ghost(room)
       history_trim(state, full, state.list[full].count - 1)
     end
     history_add(state, e.h1, e.h2, e.tenant, of)
-    name[state.list[of].newest].note = tobit(note or 0)
+    name[state.list[of].newest].note = bit.tobit(note or 0)
   end
 
   function ghost.find(_, e)
