@@ -32,7 +32,8 @@ static int open_l1(neap__engine *e, neap_error *err) {
   neap__policy_spec spec;
   int rc = neap__policy_find(e->config.eviction_policy, &spec, err);
   if (rc) return rc;
-  const neap__instance_config instance = {.policy = spec.policy, .params = spec.params, .slots = slots};
+  const neap__instance_config instance = {
+      .policy = spec.policy, .params = spec.params, .slots = slots, .cost = e->config.recompute};
   rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
@@ -78,26 +79,34 @@ static int open_tiers(neap__engine *e, neap_error *err) {
 }
 
 static int open_flows(neap__engine *e, neap_error *err) {
+  int rc = neap__known_open(e->stream, &e->known);
   neap__evictor_config evict = {
       .l1 = e->l1, .stream = e->stream, .loop = e->loop, .watermark = e->config.watermark, .ratio = e->config.ratio};
   neap__storer_config store = {.l1 = e->l1,
                                .loop = e->loop,
                                .tiers = e->tiers,
+                               .stream = e->stream,
+                               .known = e->known,
                                .pending_bytes_max = e->config.l1.pool_bytes / 2,
                                .skip_l1 = e->config.skip_l1};
   uint32_t in_flight = e->config.prefetch_in_flight;
-  int rc = neap__evictor_open(&evict, &e->evictor);
+  if (!rc) rc = neap__evictor_open(&evict, &e->evictor);
   if (!rc) rc = neap__storer_open(&store, &e->storer);
   neap__fetcher_config fetch = {.l1 = e->l1,
                                 .evictor = e->evictor,
                                 .loop = e->loop,
                                 .tiers = e->tiers,
+                                .stream = e->stream,
+                                .known = e->known,
                                 .in_flight_max = in_flight ? in_flight : PREFETCHES,
                                 .deadline_ms = e->config.prefetch_deadline_ms,
                                 .retain = e->config.retain,
                                 .watermark = e->config.watermark,
                                 .fate = e->fate};
   if (!rc) rc = neap__fetcher_open(&fetch, &e->fetcher);
+  const neap__foresight_config foresee = {
+      .l1 = e->l1, .loop = e->loop, .stream = e->stream, .known = e->known, .fetcher = e->fetcher};
+  if (!rc) rc = neap__foresight_open(&foresee, &e->foresight);
   return rc ? neap__fail(err, rc, "cannot start the flows: %s", neap_strerror(rc)) : 0;
 }
 
@@ -141,6 +150,7 @@ void neap__engine_close(neap__engine *e, bool keep_l1) {
   if (e->changes) neap__pool_close(e->changes);
   neap__lab_close(e->lab);
   neap__storer_close(e->storer, grace_ms);
+  neap__foresight_close(e->foresight);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
   bool all_closed = !e->tiers || neap__tier_set_close(e->tiers, grace_ms); /* one grace for all of them */
   neap__fetcher_close(e->fetcher);
@@ -153,6 +163,7 @@ void neap__engine_close(neap__engine *e, bool keep_l1) {
   }
   if (e->pool) neap__pool_close(e->pool);
   if (e->loop) neap__loop_close(e->loop);
+  neap__known_close(e->known);
   neap__l1_close(e->l1, keep_l1);
   neap__stream_close(e->stream);
   neap__fate_close(e->fate);

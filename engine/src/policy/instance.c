@@ -150,6 +150,7 @@ static void note(neap__instance *in, const neap_event *ev) {
       break;
     case NEAP_EV_UNPIN: row->state &= (uint8_t)~PINNED; break;
     case NEAP_EV_STORED:
+    case NEAP_EV_LOADED:
       if (row->state != EMPTY && ev->detail < 8) row->tiers |= (uint8_t)(1u << ev->detail);
       break;
     default: break;

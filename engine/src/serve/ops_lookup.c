@@ -88,7 +88,7 @@ static bool has_chunk(neap__server *server, const neap__ipc_key *key, uint32_t t
 }
 
 /* Without a tier below, a chunk that L1 lacks ends the prefix: a prompt is hashed a little further than what L1 has of
- * it, and the rest only if it is stored. */
+ * it, and the rest only if it is stored, or if the policy wants to hear of it. */
 static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *err) {
   uint32_t chunks = (uint32_t)(NEAP_MIN(key->end, key->tokens.count) / server->chunk_tokens), tenant, space;
   neap__prompt *prompt;
@@ -110,7 +110,9 @@ static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *er
   note_key(session, neap__names_model(server->engine->names, space), key, tenant);
   session->readers = NEAP_MAX(key->readers, 1u);
   session->asked_chunks = chunks;
-  uint32_t reach = neap__tier_set_count(server->engine->tiers) ? chunks : 1;
+  bool whole = neap__tier_set_count(server->engine->tiers) ||
+               neap__stream_wants(server->engine->stream) & (NEAP_WANTS(MISS) | NEAP_WANTS(LEAF));
+  uint32_t reach = whole ? chunks : 1;
   for (bool more = true; more; reach = more ? NEAP_MIN(reach * 4, chunks) : reach) {
     code = neap__call_prompt(server, session, key, reach, &prompt, err);
     if (code) return code;
@@ -292,6 +294,7 @@ static uint32_t touch(neap__server *server, neap__session *session) {
   if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return 0;
   uint32_t request = (uint32_t)session->entry.id;
   neap__key *keys = server->batch.keys;
+  neap__l1_tell_request(server->l1, session->tenant, request, 0, chunks);
   for (uint32_t i = 0; i < chunks * rows / 2; i++) {
     neap__key swap = keys[i];
     keys[i] = keys[chunks * rows - 1 - i];

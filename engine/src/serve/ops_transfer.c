@@ -159,18 +159,20 @@ int neap__op_prepare_store(neap__server *server, neap__call *call, neap_error *e
 }
 
 /* Publishes, or with `drop` gives back, what the transfer staged, the tail of the prompt first: what is published last
- * is the most recent. Returns how many objects there were; their keys come first in batch.keys. */
+ * is the most recent. Returns how many objects there were; their keys come first in batch.keys, their places in
+ * batch.at. */
 static uint32_t publish(neap__server *server, const pair *p, bool drop) {
   neap__batch *b = &server->batch;
   uint32_t done = 0;
   for (uint32_t i = p->count; i-- > 0;) {
     neap__lease lease = neap__l1_staged(server->l1, &b->keys[i], &p->owner);
+    if (lease != NEAP_NO_LEASE) neap__l1_place(server->l1, lease, p->first + i);
     b->results[i] = lease == NEAP_NO_LEASE ? NEAP_ENOENT
                     : drop                 ? neap__l1_abort(server->l1, lease)
                                            : neap__l1_commit(server->l1, lease, NULL, NULL, 0, NULL);
   }
   for (uint32_t i = 0; i < p->count; i++)
-    if (b->results[i] == 0) b->keys[done++] = b->keys[i];
+    if (b->results[i] == 0) b->at[done] = p->first + i, b->keys[done++] = b->keys[i];
   return done;
 }
 
@@ -196,7 +198,7 @@ int neap__op_commit_store(neap__server *server, neap__call *call, neap_error *er
   if (pickled) stored = 0;
   neap__write_bool(&server->out, stored > 0);
   if (stored == 0) return 0;
-  neap__storer_offer(server->engine->storer, stored, server->batch.keys);
+  neap__storer_offer(server->engine->storer, p.owner.request, stored, server->batch.keys, server->batch.at);
   neap__evictor_check(server->engine->evictor);
   NEAP_COUNT(server, stores, 1);
   NEAP_COUNT(server, stored_tokens, (uint64_t)stored * server->chunk_tokens);
