@@ -16,7 +16,7 @@
 
 typedef struct neap__engine_config {
   neap__l1_config l1;          /* emit and wanted are set by the engine */
-  const char *eviction_policy; /* see policy/registry.h */
+  const char *eviction_policy; /* as in policy/registry.h */
   neap_cost recompute;         /* of a chunk, as the policy is told */
   double watermark, ratio;
   const char *const *l2_adapters; /* JSON texts */

@@ -519,7 +519,7 @@ static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **sta
   neap_policy p = told_policy;
   p.on_events = hearing;
   p.wants = NEAP_WANTS(LEAF) | NEAP_WANTS(INSERT) | NEAP_WANTS(UNLEAF) | NEAP_WANTS(REMOVE);
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   insert_chunk(s, 5, 50);
   neap__stream_chain(s, 0, prompt, 8, 3); /* nobody wants it */
   heard_count = 0;
@@ -540,7 +540,7 @@ static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **sta
   assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0); /* again: all at once, as it is */
   assert_int_equal(heard_count, 3);
   assert_int_equal(heard_type[1], NEAP_EV_UNLEAF);
-  assert_int_equal(neap__stream_switch(s, neap__policy_find("LRU", NULL), "", NULL), 0);
+  assert_int_equal(neap__stream_switch(s, policy_of("LRU"), "", NULL), 0);
   heard_count = 0;
   assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
   assert_int_equal(heard_count, 2); /* what continued what was forgotten meanwhile */
