@@ -152,7 +152,10 @@ static int store_all(neap__engine *e, const prompt *p, const neap__key *keys, co
       memset(view.data, 0, (size_t)bytes);
     if (neap__l1_commit(e->l1, leases[i], NULL, NULL, 0, NULL) == 0) out->objects++;
   }
-  neap__storer_offer(e->storer, count, keys);
+  for (uint32_t i = 0; i < count; i++) { /* ranks alternate, and an offer is of one */
+    uint32_t at = i / p->rows;
+    neap__storer_offer(e->storer, 0, 1, &keys[i], &at);
+  }
   neap__evictor_check(e->evictor);
   return 0;
 }
