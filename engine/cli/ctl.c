@@ -56,7 +56,8 @@ static void print_help(void) {
       "       neap ctl [OPTIONS] record save FILE\n"
       "       neap ctl [OPTIONS] record status\n\n"
       "Looks at a running server, changes its second-level adapters and its policy while it serves, and tells why\n"
-      "chunks are where they are. POLICY is a built-in's name or a file, with parameters: s3fifo:small=0.2, ./mine.lua.\n\n"
+      "chunks are where they are. POLICY is a built-in's name or a file, with parameters: s3fifo:small=0.2, "
+      "./mine.lua.\n\n"
       "options:\n"
       "  --url URL        of the server's HTTP API (default: NEAP_URL, else %s)\n"
       "  --grace SECONDS  patience of detach and reload with what is under way (default 30)\n"
@@ -118,8 +119,9 @@ static void print_adapter(const cJSON *a, int name_width, int type_width) {
   neap__ctl_cell(neap__ctl_text(a, "type"), type_width, "");
   neap__ctl_cell(neap__ctl_text(a, "state"), 8, colour && draining ? "33" : "");
   neap__ctl_cell(healthy ? "ok" : "failing", 7, !colour ? "" : healthy ? "32" : "31");
-  printf("%10s  %10s  %6.0f  %9.0f  %9.0f\n", neap__ctl_bytes(neap__ctl_number(a, "used_bytes"), used, sizeof used), capacity,
-         neap__ctl_number(a, "queued"), neap__ctl_number(a, "stored_objects"), neap__ctl_number(a, "loaded_objects"));
+  printf("%10s  %10s  %6.0f  %9.0f  %9.0f\n", neap__ctl_bytes(neap__ctl_number(a, "used_bytes"), used, sizeof used),
+         capacity, neap__ctl_number(a, "queued"), neap__ctl_number(a, "stored_objects"),
+         neap__ctl_number(a, "loaded_objects"));
 }
 
 static void print_adapters(const cJSON *answer) {
@@ -147,8 +149,10 @@ static void print_status(const cJSON *answer) {
   char used[32], total[32];
   fputs("health    ", stdout);
   neap__ctl_cell(healthy ? "ok" : "an adapter fails", 0, !colour ? "" : healthy ? "32" : "31");
-  printf("\nL1        %s of %s, %.0f objects\n", neap__ctl_bytes(neap__ctl_number(l1, "memory_used_bytes"), used, sizeof used),
-         neap__ctl_bytes(neap__ctl_number(l1, "memory_total_bytes"), total, sizeof total), neap__ctl_number(l1, "total_object_count"));
+  printf("\nL1        %s of %s, %.0f objects\n",
+         neap__ctl_bytes(neap__ctl_number(l1, "memory_used_bytes"), used, sizeof used),
+         neap__ctl_bytes(neap__ctl_number(l1, "memory_total_bytes"), total, sizeof total),
+         neap__ctl_number(l1, "total_object_count"));
   printf("sessions  %.0f\n", neap__ctl_number(answer, "active_sessions"));
   printf("workers   %d\n",
          cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(answer, "registered_non_cuda_instance_ids")));
@@ -161,7 +165,7 @@ static void print_status(const cJSON *answer) {
 
 /* The exit status. */
 int neap__ctl_ask(const request *r, const char *method, const char *path, const char *body,
-               void (*print)(const cJSON *answer)) {
+                  void (*print)(const cJSON *answer)) {
   neap_error err = {""};
   cJSON *answer = NULL;
   long status = 0;

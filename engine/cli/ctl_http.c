@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli/ctl_http.c - see cli/ctl_http.h. Bounded: JSON of ANSWER_MAX bytes, CONNECT_S to connect, ANSWER_S for the answer, for a
- * change waits until an adapter is open or has given back what it has. */
+ * cli/ctl_http.c - see cli/ctl_http.h. Bounded: JSON of ANSWER_MAX bytes, CONNECT_S to connect, ANSWER_S for the
+ * answer, for a change waits until an adapter is open or has given back what it has. */
 #include "ctl_http.h"
 
 #include <curl/curl.h>

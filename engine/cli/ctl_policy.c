@@ -40,8 +40,7 @@ static void print_shadow(const cJSON *s, int width) {
          percent(window, "prefix_hit_ratio", predicted, sizeof predicted),
          percent(window, "actual_l1_prefix_hit_ratio", actual, sizeof actual),
          percent(window, "block_hit_ratio", block, sizeof block), neap__ctl_number(window, "requests"),
-         neap__ctl_number(s, "dropped_requests"), neap__ctl_number(s, "lag_ms"),
-         neap__ctl_number(s, "cpu_share") * 100,
+         neap__ctl_number(s, "dropped_requests"), neap__ctl_number(s, "lag_ms"), neap__ctl_number(s, "cpu_share") * 100,
          good && !cJSON_IsTrue(member(s, "full")) ? "not yet full" : "");
   if (!good && !warms) printf("  %s\n", neap__ctl_text(s, "why"));
 }

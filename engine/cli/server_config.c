@@ -282,8 +282,8 @@ static cJSON *show_coordinator(const neap__flags *flags) {
 
 /* What neap has beyond LMCache. */
 static cJSON *show_neap(const neap__flags *flags, const neap__running *running) {
-  static const shown_flag plain[] = {{"l1-keep", NULL},  {"l1-slots-max", NULL}, {"log-level", NULL},
-                                     {"record", NULL},  {"record-mib", NULL},  {"policy-window", NULL}};
+  static const shown_flag plain[] = {{"l1-keep", NULL}, {"l1-slots-max", NULL}, {"log-level", NULL},
+                                     {"record", NULL},  {"record-mib", NULL},   {"policy-window", NULL}};
   cJSON *json = cJSON_CreateObject();
   add_flags(json, flags, plain, NEAP_ARRAY_LEN(plain));
   cJSON_AddStringToObject(json, "plugin_path", running->engine->config.plugin_dirs);

@@ -33,8 +33,7 @@ static int open_l1(neap__engine *e, neap_error *err) {
   int rc = neap__lab_find(e->config.eviction_policy, neap__lua_policy_place, &policy, err);
   if (rc) return rc;
   const neap__instance_config instance = {
-      .policy = policy.spec.policy, .params = policy.spec.params, .slots = slots,
-      .cost = e->config.recompute};
+      .policy = policy.spec.policy, .params = policy.spec.params, .slots = slots, .cost = e->config.recompute};
   rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;

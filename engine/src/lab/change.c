@@ -12,6 +12,7 @@
 static bool is_file(const char *spec) { return strstr(spec, ".lua") != NULL || strstr(spec, ".so") != NULL; }
 
 int neap__lab_find(const char *spec, neap__lab_place place, neap__lab_policy *out, neap_error *err) {
+  out->loaded_ns = neap__lab_time_of_day_ns();
   int rc = neap__policy_find(spec, &out->spec, err);
   if (rc) return rc;
   const neap_policy *inner = out->spec.policy;
@@ -69,7 +70,7 @@ static int change(neap__lab *lab, const neap__lab_policy *policy, const neap__la
   if (live.instance.out) find_lru(&before); /* which is at work now */
   int rc = put(lab, policy, err);
   if (rc) return rc;
-  if (trial && neap__lab_open_shadow(lab, &before.spec, order->warm, &reference, &ignored) != 0)
+  if (trial && neap__lab_open_shadow(lab, &before.spec, before.loaded_ns, order->warm, &reference, &ignored) != 0)
     NEAP_LOG_WARN("policy %s is on trial without a reference: %s", policy->spec.text, ignored.text);
   pthread_mutex_lock(&lab->lock);
   old = end_trial(lab, "superseded", NULL);
@@ -77,10 +78,8 @@ static int change(neap__lab *lab, const neap__lab_policy *policy, const neap__la
   lab->policy = *policy;
   lab->said_out = false;
   lab->reference = reference;
-  lab->trial = (lab_trial){.on = trial,
-                           .before = before,
-                           .order = *order,
-                           .until_ns = neap__now_ns() + (uint64_t)(order->seconds * 1e9)};
+  lab->trial = (lab_trial){
+      .on = trial, .before = before, .order = *order, .until_ns = neap__now_ns() + (uint64_t)(order->seconds * 1e9)};
   pthread_mutex_unlock(&lab->lock);
   neap__shadow_close(old);
   NEAP_LOG_INFO("policy %s takes over from %s%s", policy->spec.text, before.spec.text, trial ? ", on trial" : "");
@@ -150,8 +149,8 @@ static bool worse(neap__lab *lab, neap_error *why) {
   double now = (double)w->found_l1 / (double)w->asked, then = (double)w->prefix / (double)w->asked;
   if (now >= then - lab->trial.order.bound) return false;
   neap__fail(why, NEAP_ELIMIT,
-             "prefix hit ratio of L1 is %.3f over the last %" PRIu64 " lookups; %s would have had %.3f, bound %.3f", now,
-             w->requests, lab->trial.before.spec.text, then, lab->trial.order.bound);
+             "prefix hit ratio of L1 is %.3f over the last %" PRIu64 " lookups; %s would have had %.3f, bound %.3f",
+             now, w->requests, lab->trial.before.spec.text, then, lab->trial.order.bound);
   return true;
 }
 

@@ -27,8 +27,8 @@ struct neap__lab {
   pthread_t thread;
   atomic_bool stop;
   uint64_t opened_ns;
-  neap__record *recording; /* NULL: none is made */
-  uint64_t began_us;       /* by the wall clock */
+  neap__record *recording;      /* NULL: none is made */
+  uint64_t began_us;            /* by the wall clock */
   _Atomic uint32_t tenant_high; /* the highest number recorded */
   pthread_mutex_t change_lock;
   pthread_mutex_t lock; /* all below, but the thread's */
@@ -52,8 +52,9 @@ struct neap__lab {
 /* change.c: looks at the live policy and at the trial. The lab thread, now and then. */
 void neap__lab_watch(neap__lab *lab);
 /* lab.c: a shadow for spec, warmed with the recorded traffic if there is any. Under change_lock. */
-int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool warm, neap__shadow **out,
-                          neap_error *err);
+int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, int64_t loaded_ns, bool warm,
+                          neap__shadow **out, neap_error *err);
+int64_t neap__lab_time_of_day_ns(void);
 
 /* recording.c */
 int neap__lab_record_open(neap__lab *lab, neap_error *err);
