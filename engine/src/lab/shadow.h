@@ -20,6 +20,7 @@ typedef struct neap__lab_record {
   uint64_t model;                  /* between serve/ and lab/ only: the address of its name */
   uint32_t tenant, time_ms;        /* since the lab was opened */
   uint32_t asked, found, found_l1; /* asked is 0: there was no lookup */
+  uint32_t passing;                /* the first so many come from a tier if they are not in L1, and do not stay */
   uint32_t kib;                    /* of one chunk, all ranks together */
   uint64_t chunk[];
 } neap__lab_record;
@@ -29,7 +30,7 @@ typedef struct neap__shadow_config {
   neap__policy_spec spec;
   uint64_t capacity_kib;
   uint32_t window;     /* requests */
-  uint32_t stuck_ms;     /* that a request may take; 0: 5000 */
+  uint32_t stuck_ms;   /* that a request may take; 0: 5000 */
   uint32_t ring_words; /* 0: 256 Ki */
   uint64_t epoch_ns;   /* when time_ms was 0 */
   int64_t loaded_ns;   /* just before the policy's file was read, by the time of day; for the owner */
