@@ -58,6 +58,9 @@ static const neap__flag table[] = {
     SWITCH("watch", ACTS, "reload Lua adapters when their module is saved"),
     SWITCH("l1-keep", ACTS, "leave L1 in shared memory at exit, for the next start to take over"),
     INT("l1-slots-max", ACTS, "0", 0, 268435456, "most objects in L1; 0: by the size of L1"),
+    TEXT("console-socket", ACTS, NULL, "PATH", "serve guarded prompts to this user on a unix socket (neap repl --connect)"),
+    TEXT("console-token-file", ACTS, NULL, "FILE",
+         "serve guarded prompts at GET /console to whoever has the token in this file"),
     CHOICE("log-level", ACTS, "info", "debug|info|warning|error", "the least level that is logged"),
 
     INT("l1-read-ttl-seconds", SHOWN, "300", 0, WIDE, "a lease ends with its owner, not by the clock"),

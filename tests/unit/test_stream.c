@@ -76,7 +76,7 @@ static const neap_policy told_policy = {
     .magic = NEAP_POLICY_MAGIC,
     .abi = NEAP_POLICY_ABI,
     .size = sizeof(neap_policy),
-    .wants = UINT32_MAX,
+    .wants = UINT32_MAX & ~(NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF)),
     .name = "told",
     .create = told_create,
     .on_events = told_on_events,
@@ -478,6 +478,75 @@ static void capacity_is_what_was_resident_when_l1_was_full(void **state) {
   neap__stream_close(s);
 }
 
+/* --- leaves --------------------------------------------------------------------------------------------------- */
+
+static void insert_chunk(neap__stream *s, uint32_t slot, uint32_t h1) {
+  const neap_event ev = {.slot = slot, .type = NEAP_EV_INSERT, .h1 = h1};
+  neap__stream_emit(s, &ev, 1);
+}
+
+static void a_policy_that_evicts_leaves_only_gets_its_other_victims_back(void **state) {
+  (void)state;
+  enum { LONG = 300 };
+  uint64_t prompt[LONG];
+  neap_policy p = told_policy;
+  p.constraint = NEAP_EVICT_LEAF;
+  neap__stream *s = open_stream(&p);
+  for (uint32_t i = 0; i < LONG; i++) prompt[i] = 1000 + i;
+  neap__stream_chain(s, 0, prompt, sizeof(prompt[0]), LONG);
+  for (uint32_t i = LONG; i-- > 0;) insert_chunk(s, i, 1000 + i);
+  say(3, LIST(0, LONG - 2, LONG - 1));
+  expect_victims(s, NEAP_SCOPE_ALL, 1, LIST(LONG - 1)); /* by completion, should the first not be enough */
+  neap__stream_close(s);
+}
+
+/* Keeps what it hears of leaves. */
+static uint32_t heard_type[64], heard_slot[64], heard_count;
+
+static int hearing(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)self, (void)err;
+  for (uint32_t i = 0; i < count; i++, heard_count++) {
+    assert_true(heard_count < 64);
+    heard_type[heard_count] = events[i].type;
+    heard_slot[heard_count] = events[i].slot;
+  }
+  return 0;
+}
+
+static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **state) {
+  (void)state;
+  const uint64_t prompt[] = {50, 51, 52};
+  neap_policy p = told_policy;
+  p.on_events = hearing;
+  p.wants = NEAP_WANTS(LEAF) | NEAP_WANTS(INSERT) | NEAP_WANTS(UNLEAF) | NEAP_WANTS(REMOVE);
+  neap__stream *s = open_stream(policy_of("LRU"));
+  insert_chunk(s, 5, 50);
+  neap__stream_chain(s, 0, prompt, 8, 3); /* nobody wants it */
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
+  assert_int_equal(heard_count, 1);
+  neap__stream_chain(s, 0, prompt, 8, 3);
+  insert_chunk(s, 6, 51);
+  const neap_event gone = {.slot = 6, .type = NEAP_EV_REMOVE, .h1 = 51};
+  neap__stream_emit(s, &gone, 1);
+  insert_chunk(s, 6, 51);
+  neap__stream_flush(s);
+  const uint32_t types[] = {NEAP_EV_INSERT, NEAP_EV_INSERT, NEAP_EV_UNLEAF, NEAP_EV_REMOVE,
+                            NEAP_EV_LEAF,   NEAP_EV_INSERT, NEAP_EV_UNLEAF};
+  assert_int_equal(heard_count, NEAP_ARRAY_LEN(types));
+  assert_memory_equal(heard_type, types, sizeof(types));
+  assert_memory_equal(heard_slot, ((const uint32_t[]){5, 6, 5, 6, 5, 6, 5}), 7 * sizeof(uint32_t));
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0); /* again: all at once, as it is */
+  assert_int_equal(heard_count, 3);
+  assert_int_equal(heard_type[1], NEAP_EV_UNLEAF);
+  assert_int_equal(neap__stream_switch(s, policy_of("LRU"), "", NULL), 0);
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
+  assert_int_equal(heard_count, 2); /* what continued what was forgotten meanwhile */
+  neap__stream_close(s);
+}
+
 /* --- threads -------------------------------------------------------------------------------------------------- */
 
 typedef struct worker {
@@ -592,6 +661,8 @@ int main(void) {
       CASE(plans_hints_and_predictions_reach_the_policy_that_has_hooks_for_them),
       CASE(a_switch_tells_the_new_policy_of_residents_in_order_of_recency),
       CASE(capacity_is_what_was_resident_when_l1_was_full),
+      CASE(a_policy_that_evicts_leaves_only_gets_its_other_victims_back),
+      CASE(leaves_are_told_to_who_comes_later_and_follow_their_cause),
       CASE(batches_of_many_threads_arrive_whole_and_in_their_order),
       CASE(a_switch_among_many_threads_loses_no_slot),
       CASE(many_threads_and_the_built_ins_evict_every_slot_once),
