@@ -38,31 +38,47 @@ static uint64_t kib_of(const work *w, const uint32_t *chunk, uint32_t count) {
   return kib;
 }
 
-static void use(const work *w, neap__replay_run *run, neap__ghost_cache *cache, const neap__trace_request *request,
-                uint32_t number) {
+/* Of the chunks that were found: what they spare, and how much there was of them. */
+static void add_savings(const work *w, neap__replay_run *run, const uint32_t *chunk,
+                        const neap__replay_tiers_answer *answer) {
+  uint32_t usable = answer->usable;
+  run->usable += usable;
+  if (usable == 0) return;
+  run->saved_us += recompute_us(w->options->cost, usable) - (usable - answer->loaded) * w->options->load_us;
+  run->saved_us -= answer->load_us;
+  run->saved_kib += kib_of(w, chunk, usable);
+}
+
+/* 0 or NEAP_ENOMEM. */
+static int use(const work *w, neap__replay_run *run, neap__ghost_cache *cache, neap__replay_tiers *tiers,
+               const neap__trace_request *request, uint32_t number) {
   const neap__replay_input *input = w->input;
   const uint32_t *chunk = input->trace->chunk + request->first;
   uint64_t behind = input->trace->references - request->first; /* chunks from this request on */
-  const neap__ghost_request asked = {
-      .chunk = chunk,
-      .next = input->next ? input->next + request->first : NULL,
-      .units = input->units,
-      .soon = chunk + AHEAD,
-      .chunks = request->chunks,
-      .soon_count = behind > AHEAD ? (uint32_t)NEAP_MIN(request->chunks, behind - AHEAD) : 0,
-      .tenant = request->tenant,
-      .request = number + 1,
-      .time_ms = request->time_ms,
-      .session = request->session};
-  neap__ghost_answer answer;
-  neap__ghost_use(cache, &asked, &answer);
+  neap__ghost_request asked = {.chunk = chunk,
+                               .next = input->next ? input->next + request->first : NULL,
+                               .units = input->units,
+                               .soon = chunk + AHEAD,
+                               .chunks = request->chunks,
+                               .soon_count = behind > AHEAD ? (uint32_t)NEAP_MIN(request->chunks, behind - AHEAD) : 0,
+                               .tenant = request->tenant,
+                               .request = number + 1,
+                               .time_ms = request->time_ms,
+                               .session = request->session};
+  neap__replay_tiers_answer answer = {.usable = 0};
+  int rc = 0;
+  if (tiers) {
+    rc = neap__replay_tiers_use(tiers, cache, &asked, &answer);
+  } else {
+    neap__ghost_use(cache, &asked, &answer.l1);
+    answer.usable = answer.l1.prefix;
+  }
   neap__replay_share *group = &run->group[input->group_of[request->tenant]];
   group->accesses += request->chunks;
-  group->hits += answer.touched;
-  group->prefix_hits += answer.prefix;
-  if (answer.prefix == 0) return;
-  run->saved_us += recompute_us(w->options->cost, answer.prefix) - answer.prefix * w->options->load_us;
-  run->saved_kib += kib_of(w, chunk, answer.prefix);
+  group->hits += answer.l1.touched;
+  group->prefix_hits += answer.l1.prefix;
+  add_savings(w, run, chunk, &answer);
+  return rc;
 }
 
 /* What happened since `before`, as a share. */
@@ -81,14 +97,15 @@ static bool works(neap__replay_run *run, neap__ghost_cache *cache) {
   return false;
 }
 
-static void feed(work *w, neap__replay_run *run, neap__ghost_cache *cache) {
+static void feed(work *w, neap__replay_run *run, neap__ghost_cache *cache, neap__replay_tiers *tiers) {
   const neap__trace *trace = w->input->trace;
   uint64_t untold = 0;
   for (uint32_t b = 0; b < NEAP__REPLAY_BUCKETS; b++) {
     const neap__ghost_stats before = run->stats;
     for (uint32_t r = w->input->bucket_first[b]; r < w->input->bucket_first[b + 1]; r++) {
       __builtin_prefetch(&trace->requests[r] + AHEAD); /* past the end, it does nothing */
-      use(w, run, cache, &trace->requests[r], r);
+      run->rc = use(w, run, cache, tiers, &trace->requests[r], r);
+      if (run->rc != 0) return;
       untold += trace->requests[r].chunks;
       if (untold < TELL_EVERY) continue;
       atomic_fetch_add(&w->done, untold);
@@ -119,11 +136,18 @@ static void do_run(work *w, neap__replay_run *run) {
                                      .batch = w->options->batch,
                                      .seed = w->options->seed,
                                      .cost = w->options->cost};
+  const neap__replay_options *o = w->options;
+  neap__replay_tiers *tiers = NULL;
   run->rc = neap__ghost_open(&config, &cache, &run->err);
   if (run->rc != 0) return;
+  if (o->tiers > 0)
+    run->rc =
+        neap__replay_tiers_open(o->tier, o->tiers, config.lineage, (double)o->chunk_bytes / 1024, o->cost, &tiers);
   double began = thread_seconds();
-  feed(w, run, cache);
+  if (run->rc == 0) feed(w, run, cache, tiers);
   run->seconds = thread_seconds() - began;
+  if (tiers) neap__replay_tiers_stats(tiers, run->tier);
+  neap__replay_tiers_close(tiers);
   neap__ghost_close(cache);
 }
 
