@@ -106,27 +106,18 @@ local function view(what, at, count, write)
   })
 end
 
--- A table whose fields are what `fields` says, read-only; functions in `live` are called each time.
-local function record(what, fields, live)
+-- A table whose fields are what `fields` says, read-only. `capacity`, if given, is one more, that is asked each time.
+local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
-      local f = live[name]
-      if f then
-        return f()
-      end
       local value = fields[name]
-      if value == nil then
-        local known = {}
-        for key in pairs(fields) do
-          known[key] = true
-        end
-        for key in pairs(live) do
-          known[key] = true
-        end
-        blame("%s has no '%s'%s", what, tostring(name), meant(name, known))
+      if value ~= nil then
+        return value
+      elseif name == 'capacity' and capacity then
+        return capacity()
       end
-      return value
+      blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
     __newindex = function(_, name)
       blame("%s.%s: read-only", what, tostring(name))
@@ -149,14 +140,14 @@ local function make_context(box, params)
     local fields = {
     slots = slots,
     seed = tonumber(context.seed),
-    params = record('ctx.params', params, {}),
+    params = record('ctx.params', params),
     chunk = view('ctx.chunk', rows, all),
     cost_us = function(pos)
       return cost_base + cost_slope * pos
     end,
     next = context.next ~= nil and view('ctx.next', context.next, all) or false,
   }
-  return record('ctx', fields, { capacity = capacity })
+  return record('ctx', fields, capacity)
 end
 
 -- --- running the file -----------------------------------------------------------------------------------------------
