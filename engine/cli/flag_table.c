@@ -27,7 +27,7 @@ static const neap__flag table[] = {
     INT("http-port", ACTS, "8080", 0, 65535, "port of the HTTP API; 0: any free one"),
     INT("chunk-size", ACTS, "256", 1, 8192, "tokens per chunk"),
     NUMBER("l1-size-gb", ACTS, NULL, 0.0009765625, 1048576, "size of L1 in GiB; required"),
-    CHOICE("eviction-policy", ACTS, NULL, "LRU|ARC|IsolatedLRU|noop", "what leaves L1 first; required"),
+    TEXT("eviction-policy", ACTS, NULL, "POLICY", "what leaves L1 first: LRU, ARC, S3FIFO, ..., or a file; required"),
     CHOICE("supported-transfer-mode", ACTS, "auto", "engine_driven|auto|lmcache_driven",
            "who moves bytes; neap serves engine_driven, and auto means that here"),
     TEXT("shm-name", ACTS, "", "NAME", "name of the shared pool; empty: a private one that no worker can map"),
@@ -58,6 +58,9 @@ static const neap__flag table[] = {
     SWITCH("watch", ACTS, "reload Lua adapters when their module is saved"),
     SWITCH("l1-keep", ACTS, "leave L1 in shared memory at exit, for the next start to take over"),
     INT("l1-slots-max", ACTS, "0", 0, 268435456, "most objects in L1; 0: by the size of L1"),
+    TEXT("console-socket", ACTS, NULL, "PATH", "serve guarded prompts to this user on a unix socket (neap repl --connect)"),
+    TEXT("console-token-file", ACTS, NULL, "FILE",
+         "serve guarded prompts at GET /console to whoever has the token in this file"),
     CHOICE("log-level", ACTS, "info", "debug|info|warning|error", "the least level that is logged"),
 
     INT("l1-read-ttl-seconds", SHOWN, "300", 0, WIDE, "a lease ends with its owner, not by the clock"),

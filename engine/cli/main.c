@@ -13,7 +13,11 @@ static const neap__command commands[] = {
     {"check", "run the conformance kit on one adapter", neap__cmd_check},
     {"new", "write a working adapter to start from", neap__cmd_new},
     {"bench", "measure one adapter beside the limits of the machine", neap__cmd_bench},
+    {"repl", "a Lua prompt over an engine of its own, or over a live server", neap__cmd_repl},
+    {"eval", "evaluate Lua as the prompt does, and print its values", neap__cmd_eval},
+    {"run", "run a Lua script as the prompt does", neap__cmd_run},
     {"replay", "tell what policies would have made of recorded requests", neap__cmd_replay},
+    {"trace", "look at traces and recordings, convert them", neap__cmd_trace},
 };
 
 static void print_help(FILE *out) {

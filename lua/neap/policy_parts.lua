@@ -11,6 +11,7 @@
 -- For the compiler's sake each part is a set of closures over one pointer (a constant in the machine code); they are
 -- called as methods all the same.
 
+local bit = require 'bit'
 local core = require 'neap.core'
 local debug = require 'debug'
 local ffi = require 'ffi'
@@ -22,7 +23,7 @@ local error, pairs, setfenv, setmetatable, type, unpack = error, pairs, setfenv,
 
 ffi.cdef [[
 typedef struct { int32_t prev, next, where, cursor; } neap_node;
-typedef struct { uint32_t prev, next, h1, h2, tenant, chain, side; } neap_ghost;
+typedef struct { uint32_t prev, next, h1, h2, tenant, chain, side; int32_t note; } neap_ghost;
 typedef struct {
   struct { uint32_t oldest, newest, count; } list[2];
   neap_ghost *ghosts;
@@ -375,15 +376,17 @@ function parts.list(slots)
 end
 
 ---@class neap.Ghost names of what was evicted, exact, oldest to newest on each of two sides
----@field add fun(self, e: neap.Event, side?: 1|2) the newest of its side (1); if there is no room, the oldest goes
----@field find fun(self, e: neap.Event): integer? the side on which the name is: of equal ones the latest
----@field take fun(self, e: neap.Event): integer? the same, and forgets it
+---@field add fun(self, e: neap.Event, side?: 1|2, note?: integer) the newest of its side (1); if there is no room, the
+---oldest goes. The note, 0 if missing, is kept with it, as 32 bits
+---@field find fun(self, e: neap.Event): integer?, integer? the side on which the name is, and its note: of equal ones
+---the latest
+---@field take fun(self, e: neap.Event): integer?, integer? the same, and forgets it
 ---@field drop fun(self, side?: 1|2): boolean forgets the oldest of a side (1); whether there was one
 ---@field count fun(self, side?: 1|2): integer
 ---@field trim fun(self, most: number, side?: 1|2) forgets the oldest of a side (1) beyond `most`
 
 --- A history of names, empty. Equal names may be in it more than once: one hash may be many objects, one per rank.
---- 28 bytes for each name and 4 for each of as many buckets (policy/history.h).
+--- 32 bytes for each name and 4 for each of as many buckets (policy/history.h).
 ---@param room integer how many names
 ---@return neap.Ghost
 function parts.ghost(room)
@@ -406,8 +409,11 @@ function parts.ghost(room)
     return side - 1
   end
 
-  function ghost.add(_, e, side)
+  function ghost.add(_, e, side, note)
     local of = side_of(side or 1)
+    if note ~= nil and type(note) ~= 'number' then
+      blame('ghost: note is %s, expected a number', show(note))
+    end
     if state.list[0].count + state.list[1].count == n then
       if n == 0 then
         return
@@ -416,12 +422,13 @@ function parts.ghost(room)
       history_trim(state, full, state.list[full].count - 1)
     end
     history_add(state, e.h1, e.h2, e.tenant, of)
+    name[state.list[of].newest].note = bit.tobit(note or 0)
   end
 
   function ghost.find(_, e)
     local i = history_find(state, e.h1, e.h2, e.tenant)
     if i ~= 0 then
-      return name[i].side + 1
+      return name[i].side + 1, name[i].note
     end
   end
 
@@ -429,7 +436,7 @@ function parts.ghost(room)
     local i = history_find(state, e.h1, e.h2, e.tenant)
     if i ~= 0 then
       history_drop(state, i)
-      return name[i].side + 1
+      return name[i].side + 1, name[i].note
     end
   end
 

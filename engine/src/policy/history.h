@@ -4,7 +4,7 @@
  *
  * Exact (hash and tenant, no fingerprint: an inexact history tears holes into prefixes). One hash may be many objects,
  * one per rank, so equal ghosts may coexist and a return takes one of them, the latest first. A ghost is a number from
- * 1 to room. 28 bytes per ghost and 4 per bucket, untouched until something is evicted. One thread at a time. */
+ * 1 to room. 32 bytes per ghost and 4 per bucket, untouched until something is evicted. One thread at a time. */
 #pragma once
 #include "base/base.h"
 #include "policy/builtin.h"
@@ -14,6 +14,7 @@ typedef struct neap__ghost {
   uint32_t h1, h2, tenant;
   uint32_t chain; /* next in the same bucket; of a free ghost: next free one */
   uint32_t side;
+  uint32_t note; /* 0, and whatever its owner writes there */
 } neap__ghost;
 
 typedef struct neap__history {

@@ -44,6 +44,10 @@ const _Atomic uint32_t *neap__stream_wants_word(const neap__stream *stream);
 /* Appends events. Never fails, never calls L1. The signature fits neap__l1_config.emit. */
 void neap__stream_emit(void *stream, const neap_event *events, uint32_t count);
 
+/* Tells the chunks of a prompt, head first: `hash` is where the first one's hash lies, the next ones follow at that
+ * distance. Does nothing unless leaves are wanted. */
+void neap__stream_chain(neap__stream *stream, uint32_t tenant, const void *hash, size_t stride, uint32_t count);
+
 /* Says that a proposed victim could not go (KEEP): slot stays in the policy's care. */
 void neap__stream_keep(neap__stream *stream, uint32_t slot);
 
@@ -76,3 +80,6 @@ typedef struct neap__stream_stats {
   uint32_t capacity;  /* objects, see neap_policy_context */
 } neap__stream_stats;
 void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out);
+
+/* What the events so far say of a slot; zero if it is empty. */
+neap_chunk neap__stream_row(neap__stream *stream, uint32_t slot);
