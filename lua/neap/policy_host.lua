@@ -10,7 +10,7 @@ local policy = require 'neap.policy'
 
 local blame, meant, show = parts.blame, parts.meant, parts.show
 local cast, copy = ffi.cast, ffi.copy
-local load, type = load, type
+local debug, load, package, type = debug, load, package, type -- a sandboxed policy has not all of them
 
 -- As in neap/policy.h and script/lua_policy.c; slots are signed here, so that NEAP_POLICY_NO_SLOT is -1.
 ffi.cdef [[
@@ -106,27 +106,18 @@ local function view(what, at, count, write)
   })
 end
 
--- A table whose fields are what `fields` says, read-only; functions in `live` are called each time.
-local function record(what, fields, live)
+-- A table whose fields are what `fields` says, read-only. `capacity`, if given, is one more, that is asked each time.
+local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
-      local f = live[name]
-      if f then
-        return f()
-      end
       local value = fields[name]
-      if value == nil then
-        local known = {}
-        for key in pairs(fields) do
-          known[key] = true
-        end
-        for key in pairs(live) do
-          known[key] = true
-        end
-        blame("%s has no '%s'%s", what, tostring(name), meant(name, known))
+      if value ~= nil then
+        return value
+      elseif name == 'capacity' and capacity then
+        return capacity()
       end
-      return value
+      blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
     __newindex = function(_, name)
       blame("%s.%s: read-only", what, tostring(name))
@@ -149,14 +140,14 @@ local function make_context(box, params)
     local fields = {
     slots = slots,
     seed = tonumber(context.seed),
-    params = record('ctx.params', params, {}),
+    params = record('ctx.params', params),
     chunk = view('ctx.chunk', rows, all),
     cost_us = function(pos)
       return cost_base + cost_slope * pos
     end,
     next = context.next ~= nil and view('ctx.next', context.next, all) or false,
   }
-  return record('ctx', fields, { capacity = capacity })
+  return record('ctx', fields, capacity)
 end
 
 -- --- running the file -----------------------------------------------------------------------------------------------
@@ -179,12 +170,25 @@ local function sandbox()
   end
 end
 
+-- The line on which a field that a message names is written, or else the declaration begins.
+local function line_of(text, message)
+  local word = message:match "'([%w_]+)"
+  local at = word and text:find('%f[%w_]' .. word .. '%f[^%w_]') or text:find 'return%s+policy' or 1
+  return select(2, text:sub(1, at):gsub('\n', '')) + 1
+end
+
 local function run(path, text)
+  parts.set_locate(function(message)
+    return ('%s:%d: '):format(path, line_of(text, message))
+  end)
   local chunk, failure = load(text, '@' .. path, 't')
   if not chunk then
     error(failure, 0)
   end
   local declaration = chunk(path)
+  parts.set_locate(function()
+    return ''
+  end)
   if not parts.declared[declaration or 0] then
     error(('%s: the file returned %s, expected what policy { name = , new = } returns')
       :format(path, declaration == nil and 'nothing' or 'a ' .. type(declaration)), 0)
