@@ -167,7 +167,8 @@ static int use(neap__shadow *s, const neap__lab_record *r, uint32_t chunks, bool
   if (s->ghost && kib < s->chunk_kib / 2) close_ghost(s);
   int rc = s->ghost ? 0 : open_ghost(s, kib, err);
   if (rc) return rc;
-  if (!have_room(s, chunks)) return neap__fail(err, NEAP_ENOMEM, "no memory for a request of %" PRIu32 " chunks", chunks);
+  if (!have_room(s, chunks))
+    return neap__fail(err, NEAP_ENOMEM, "no memory for a request of %" PRIu32 " chunks", chunks);
   const neap__ghost_request request = {.chunk = s->number,
                                        .units = s->family.kib,
                                        .chunks = number_chunks(s, r->chunk, chunks, kib),
@@ -410,6 +411,7 @@ void neap__shadow_stats_get(neap__shadow *s, neap__shadow_stats *out) {
 }
 
 const neap__policy_spec *neap__shadow_spec(const neap__shadow *s) { return &s->config.spec; }
+int64_t neap__shadow_loaded_ns(const neap__shadow *s) { return s->config.loaded_ns; }
 
 const char *neap__shadow_state_name(neap__shadow_state state) {
   switch (state) {
