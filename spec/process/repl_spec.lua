@@ -289,13 +289,13 @@ describe('the prompt', function()
     it('is told of what is not complete, and completes what is begun', function()
       converse { 'expect neap> ', 'send 40 +\\r', 'expect   ..> ', 'send 2\\r', 'expect 42', 'expect neap> ',
         'send engine:sta\\t)', 'expect engine:sta', 'expect tus(', 'send .l1.pool_bytes\\r', 'expect 67108864',
-        'expect neap> ', 'send engine:t\\t\\t', 'expect tenants(', 'expect tiers(', 'press \\x03 neap> ',
+        'expect neap> ', 'send engine:t\\t\\t', 'expect tenants(', 'expect tiers(', 'press \\x03 ^C\\r\\n',
         'send .q\\t\\r', 'expect .q' }
     end)
 
     it('stops what runs at Ctrl-C, and gives up what is typed', function()
-      converse { 'expect neap> ', 'send 1 + + ', 'press \\x03 neap> ',
-        'send for i = 1, 2 do\\r', 'expect   ..> ', 'press \\x03 neap> ',
+      converse { 'expect neap> ', 'send 1 + + ', 'press \\x03 ^C\\r\\n',
+        'send for i = 1, 2 do\\r', 'expect   ..> ', 'press \\x03 ^C\\r\\n',
         'send print("begun") while true do end\\r', 'expect begun\\r\\n', 'send \\x03', 'expect interrupted',
         'expect neap> ', 'send print("begun") while true do pcall(function() while true do end end) end\\r',
         'expect begun\\r\\n', 'send \\x03', 'expect interrupted', 'expect neap> ',
