@@ -27,7 +27,7 @@ static const neap__flag table[] = {
     INT("http-port", ACTS, "8080", 0, 65535, "port of the HTTP API; 0: any free one"),
     INT("chunk-size", ACTS, "256", 1, 8192, "tokens per chunk"),
     NUMBER("l1-size-gb", ACTS, NULL, 0.0009765625, 1048576, "size of L1 in GiB; required"),
-    CHOICE("eviction-policy", ACTS, NULL, "LRU|ARC|IsolatedLRU|noop", "what leaves L1 first; required"),
+    TEXT("eviction-policy", ACTS, NULL, "POLICY", "what leaves L1 first: LRU, ARC, S3FIFO, ..., or a file; required"),
     CHOICE("supported-transfer-mode", ACTS, "auto", "engine_driven|auto|lmcache_driven",
            "who moves bytes; neap serves engine_driven, and auto means that here"),
     TEXT("shm-name", ACTS, "", "NAME", "name of the shared pool; empty: a private one that no worker can map"),

@@ -17,6 +17,7 @@ static const neap__command commands[] = {
     {"eval", "evaluate Lua as the prompt does, and print its values", neap__cmd_eval},
     {"run", "run a Lua script as the prompt does", neap__cmd_run},
     {"replay", "tell what policies would have made of recorded requests", neap__cmd_replay},
+    {"trace", "look at traces and recordings, convert them", neap__cmd_trace},
 };
 
 static void print_help(FILE *out) {

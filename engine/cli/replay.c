@@ -13,6 +13,7 @@
 
 #include "cli.h"
 #include "options.h"
+#include "progress.h"
 #include "replay_show.h"
 #include "script/lua_policy.h"
 #include "script/script.h"
@@ -54,12 +55,12 @@ typedef struct command {
   uint32_t policy_count, size_count;
   const char *policy_words, *size_words, *order, *report_path, *cost;
   double threads, seed, batch, requests;
-  bool json, help, ignore_sizes;
+  bool json, help, ignore_sizes, misused; /* misused: the words do not fit the trace */
   neap__trace_options load;
   neap__replay_options options;
-  neap__plot_style out_style, err_style;
+  neap__plot_style style; /* of stdout */
+  neap__progress progress;
   neap__report *report;
-  const char *doing;
   uint64_t runs, accesses;
   double seconds;
 } command;
@@ -85,7 +86,9 @@ static bool next_word(const char **at, bool parameters, char *word, size_t cap) 
 /* What is wrong with its parameters is said once, before anything runs. */
 static int try_policy(const neap__policy_spec *policy, neap_error *err) {
   neap__instance *instance;
-  const neap__instance_config config = {.policy = policy->policy, .params = policy->params, .slots = 64};
+  static const uint32_t never[64];
+  const neap__instance_config config = {
+      .policy = policy->policy, .params = policy->params, .slots = NEAP_ARRAY_LEN(never), .next = never};
   int rc = neap__instance_open(&config, &instance, err);
   if (rc == 0) neap__instance_close(instance);
   return rc;
@@ -184,18 +187,23 @@ static int parse(command *c, int argc, char **argv, neap_error *err) {
 
 /* --- one trace ---------------------------------------------------------------------------------------------------- */
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total) {
-  const command *c = ctx;
-  (void)c, (void)done, (void)total;
+static void say_progress(void *ctx, uint64_t done, uint64_t total) { neap__progress_say(ctx, done, total); }
+
+static void open_progress(command *c, const char *doing, const char *path) {
+  char what[64];
+  const char *name = strrchr(path, '/');
+  snprintf(what, sizeof(what), "%s %.48s", doing, name ? name + 1 : path);
+  neap__progress_open(&c->progress, what);
 }
 
-static int set_capacities(const command *c, const neap__replay_input *input, neap__replay_run *runs, neap_error *err) {
+static int set_capacities(command *c, const neap__replay_input *input, neap__replay_run *runs, neap_error *err) {
   for (uint32_t s = 0; s < c->size_count; s++)
     for (uint32_t p = 0; p < c->policy_count; p++) {
       neap__replay_run *run = &runs[s * c->policy_count + p];
       run->policy = &c->policies[p];
       run->size = &c->sizes[s];
       int rc = neap__replay_capacity(run->size, input, c->options.chunk_bytes, &run->capacity, &run->chunks, err);
+      if (rc != 0) c->misused = true;
       if (rc != 0) return rc;
     }
   return 0;
@@ -218,7 +226,7 @@ static int show(command *c, const neap__replay_study *study, neap_error *err) {
   if (c->json)
     neap__replay_show_json(stdout, study);
   else
-    neap__replay_show_text(stdout, study, &c->out_style);
+    neap__replay_show_text(stdout, study, &c->style);
   fflush(stdout);
   int failed = show_failures(study);
   int rc = c->report ? neap__report_add(c->report, study, err) : 0;
@@ -231,10 +239,11 @@ static int replay_input(command *c, const neap__replay_input *input, neap_error 
   neap__replay_run *runs = calloc(count, sizeof(*runs));
   if (!runs) return neap__fail(err, NEAP_ENOMEM, "out of memory for %u runs", count);
   int rc = set_capacities(c, input, runs, err);
-  c->doing = input->trace->name;
   uint64_t began = neap__now_ns();
+  open_progress(c, "replaying", input->trace->name);
   if (rc == 0 && neap__replay(input, &c->options, runs, count) != 0)
     rc = neap__fail(err, NEAP_ENOMEM, "cannot start a thread");
+  neap__progress_close(&c->progress);
   c->seconds += (double)(neap__now_ns() - began) * 1e-9;
   for (uint32_t i = 0; i < count; i++) c->accesses += runs[i].stats.accesses;
   c->runs += count;
@@ -258,8 +267,9 @@ static int replay_trace(command *c, const char *path, neap_error *err) {
   neap__trace *trace;
   neap__replay_input input;
   bool future = false;
-  c->doing = path;
+  open_progress(c, "reading", path);
   int rc = neap__trace_load(path, &c->load, &trace, err);
+  neap__progress_close(&c->progress);
   if (rc != 0) return rc;
   for (uint32_t p = 0; p < c->policy_count; p++) future |= neap__replay_needs_future(&c->policies[p]);
   rc = neap__replay_input_open(trace, strcmp(c->order, "head") == 0, c->ignore_sizes, future, &input, err);
@@ -306,22 +316,22 @@ int neap__cmd_replay(int argc, char **argv) {
   *c = (command){.policy_words = "lru",
                  .size_words = "1%,5%,10%,25%",
                  .order = "tail",
+                 .load = {.progress = say_progress, .ctx = &c->progress},
                  .seed = 1,
                  .batch = 1,
                  .threads = (double)NEAP_MAX(1, sysconf(_SC_NPROCESSORS_ONLN)),
-                 .options = {.cost = {20000, 20}, .load_us = 1300, .progress = show_progress, .ctx = c}};
+                 .options = {.cost = {20000, 20}, .load_us = 1300, .progress = say_progress, .ctx = &c->progress}};
   neap__dirs dirs;
   neap__dirs_find(&dirs);
   neap__lua_setup(dirs.lua);
   neap__policy_add_loader(&neap__lua_policy_loader);
-  neap__plot_style_of(stdout, &c->out_style);
-  neap__plot_style_of(stderr, &c->err_style);
+  neap__plot_style_of(stdout, &c->style);
   int rc = parse(c, argc, argv, &err), status = rc == 0 ? 0 : rc == NEAP_EINVAL ? 2 : 1;
   if (rc == 0 && c->help)
     fputs(help_text, stdout);
   else if (rc == 0) {
     rc = replay_all(c, &err);
-    status = rc == 0 ? 0 : rc == NEAP_EINVAL && c->runs == 0 ? 2 : 1;
+    status = rc == 0 ? 0 : c->misused ? 2 : 1;
   }
   if (rc != 0 && err.text[0])
     fprintf(stderr, "neap replay: %s%s\n", err.text, status == 2 ? " (see neap help replay)" : "");

@@ -2,18 +2,22 @@
  *
  * engine.h - everything below the front ends, opened, wired up and closed in one place.
  *
- *   serve/  ->  engine  =  flow/{store,fetch,evict}  over  l2/tier*, policy/stream, l1/l1, chunk/names, base/loop
+ *   serve/  ->  engine  =  flow/{store,fetch,evict,foresee}  over  l2/tier*, policy/stream, l1/l1, chunk/names,
+ * base/loop
  *
  * The struct is open to serve/ and to the host API: they call the flows directly. Members are set by open and do not
  * change until close; what the set of tiers holds does (live.h). */
 #pragma once
 #include "flow/evict.h"
 #include "flow/fetch.h"
+#include "flow/foresee.h"
 #include "flow/store.h"
+#include "lab/lab.h"
 
 typedef struct neap__engine_config {
-  neap__l1_config l1;          /* emit is set by the engine */
-  const char *eviction_policy; /* "LRU", "IsolatedLRU", "ARC", "noop" */
+  neap__l1_config l1;          /* emit and wanted are set by the engine */
+  const char *eviction_policy; /* as in policy/registry.h */
+  neap_cost recompute;         /* of a chunk, as the policy is told */
   double watermark, ratio;
   const char *const *l2_adapters; /* JSON texts */
   uint32_t l2_adapter_count;
@@ -23,6 +27,8 @@ typedef struct neap__engine_config {
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
   uint32_t workers;        /* threads of the pool, 0 = 16 */
+  uint64_t record_bytes;   /* bound of the recording of requests; 0: none is made */
+  uint32_t policy_window;  /* requests of a sliding window of hit ratios; 0 = 4096 */
   uint64_t close_grace_ms; /* how long close waits for stores, and then for all tiers; 0 = 10 s */
 } neap__engine_config;
 
@@ -37,8 +43,12 @@ typedef struct neap__engine {
   neap__evictor *evictor;
   neap__tier_set *tiers;
   neap__pool *changes; /* its threads open and close adapters while the engine runs */
+  neap__known *known;
   neap__storer *storer;
   neap__fetcher *fetcher;
+  neap__fate *fate;
+  neap__lab *lab;
+  neap__foresight *foresight;
   uint64_t opened_ns;
 } neap__engine;
 

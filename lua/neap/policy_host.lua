@@ -270,18 +270,26 @@ local function make_victims(box, hooks, slots)
   end
   if hooks.victim then
     local victim = hooks.victim
+    local function ask(i, tenant)
+      local slot = victim(tenant)
+      if not slot then
+        return 0
+      elseif not (type(slot) == 'number' and slot >= 0 and slot < slots) then
+        wrong_slot('victim', slot)
+      end
+      out[i] = slot
+      return 1
+    end
     return function(max, tenant)
       begin_answer()
-      for i = 0, max - 1 do
-        local slot = victim(tenant)
-        if not slot then
-          return i
-        elseif not (type(slot) == 'number' and slot >= 0 and slot < slots) then
-          wrong_slot('victim', slot)
-        end
-        out[i] = slot
+      if max == 1 then -- often, and no loop that ends at once: the compiler takes those for failures
+        return ask(0, tenant)
       end
-      return max
+      local got = 0
+      while got < max and ask(got, tenant) == 1 do
+        got = got + 1
+      end
+      return got
     end
   end
   local victims, most = hooks.victims, 0

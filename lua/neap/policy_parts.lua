@@ -17,23 +17,33 @@ local debug = require 'debug'
 local ffi = require 'ffi'
 
 local cast, new = ffi.cast, ffi.new
-local band, bxor, rol, rshift, tobit = bit.band, bit.bxor, bit.rol, bit.rshift, bit.tobit
-local floor, min = math.floor, math.min
+local floor, max, min = math.floor, math.max, math.min
 local getinfo = debug.getinfo
 local error, pairs, setfenv, setmetatable, type, unpack = error, pairs, setfenv, setmetatable, type, unpack
 
 ffi.cdef [[
 typedef struct { int32_t prev, next, where, cursor; } neap_node;
-typedef struct { uint32_t h1, h2, tenant; int32_t chain, prev, next, side, unused; } neap_ghost;
+typedef struct { uint32_t prev, next, h1, h2, tenant, chain, side; int32_t note; } neap_ghost;
+typedef struct {
+  struct { uint32_t oldest, newest, count; } list[2];
+  neap_ghost *ghosts;
+  uint32_t *buckets, bucket_mask, room, free, used;
+} neap_history;
 typedef struct { double rank; uint32_t turn; int32_t item; } neap_heap_entry;
 typedef struct { neap_heap_entry *entries; uint32_t *at; uint32_t count, turn; } neap_heap;
-typedef struct { uint64_t *words; uint32_t mask; } neap_sketch;
+typedef struct { uint16_t *counters; uint32_t count; } neap_sketch;
 typedef struct {
+  uint32_t history_bytes, heap_bytes, sketch_bytes;
+  uint32_t (*history_find)(const neap_history *history, uint32_t h1, uint32_t h2, uint32_t tenant);
+  void (*history_add)(neap_history *history, uint32_t h1, uint32_t h2, uint32_t tenant, uint32_t side);
+  void (*history_drop)(neap_history *history, uint32_t ghost);
+  void (*history_trim)(neap_history *history, uint32_t side, uint32_t most);
   void (*heap_put)(neap_heap *heap, uint32_t item, double rank);
   void (*heap_take)(neap_heap *heap, uint32_t item);
   bool (*heap_before)(const neap_heap_entry *a, const neap_heap_entry *b);
-  void (*sketch_add)(neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
-  uint32_t (*sketch_estimate)(const neap_sketch *sketch, uint32_t h1, uint32_t h2, uint32_t tenant);
+  uint32_t (*sketch_counters)(uint32_t names);
+  void (*sketch_add)(neap_sketch *sketch, uint32_t h1, uint32_t h2);
+  uint32_t (*sketch_estimate)(const neap_sketch *sketch, uint32_t h1, uint32_t h2);
   void (*sketch_halve)(neap_sketch *sketch);
   uint32_t (*random_below)(uint64_t *state, uint32_t below);
 } neap_policy_natives;
@@ -41,6 +51,10 @@ typedef struct {
 
 -- What the built-in policies are made of too, where a loop in C is worth the call.
 local native = cast('const neap_policy_natives *', core.policy_natives)
+if native.history_bytes ~= ffi.sizeof 'neap_history' or native.heap_bytes ~= ffi.sizeof 'neap_heap'
+  or native.sketch_bytes ~= ffi.sizeof 'neap_sketch' then
+  error('neap/policy_parts.lua and the engine are of different versions', 0)
+end
 
 local parts = {}
 
@@ -163,6 +177,7 @@ end
 ---@field take fun(self, slot: integer): integer? takes it out as a victim, if it is in this list; it is still owned
 ---@field pop fun(self, tenant?: integer): integer? takes the oldest out as a victim
 ---@field owns fun(self, slot: integer): boolean it is in this list, or was taken out of it as a victim
+---@field home fun(self, slot: integer): integer? the number of the list that owns it, among those made together
 ---@field keep fun(self, slot: integer): boolean makes a slot that the list owns the newest again: for KEEP
 ---@field remove fun(self, slot: integer): boolean forgets it; whether the list owned it: for REMOVE
 
@@ -244,6 +259,11 @@ function parts.lists(slots, count)
     function list.owns(_, slot)
       local where = node[at(slot)].where
       return where == ring or where == -ring
+    end
+
+    function list.home(_, slot)
+      local where = node[at(slot)].where
+      return where > 0 and where or where < 0 and -where or nil
     end
 
     function list.count()
@@ -348,140 +368,95 @@ function parts.list(slots)
 end
 
 ---@class neap.Ghost names of what was evicted, exact, oldest to newest on each of two sides
----@field add fun(self, e: neap.Event, side?: 1|2) the newest of its side (1); if there is no room, the oldest goes
----@field find fun(self, e: neap.Event): integer? the side on which the name is: of equal ones the latest
----@field take fun(self, e: neap.Event): integer? the same, and forgets it
+---@field add fun(self, e: neap.Event, side?: 1|2, note?: integer) the newest of its side (1); if there is no room, the
+---oldest goes. The note, 0 if missing, is kept with it, as 32 bits
+---@field find fun(self, e: neap.Event): integer?, integer? the side on which the name is, and its note: of equal ones
+---the latest
+---@field take fun(self, e: neap.Event): integer?, integer? the same, and forgets it
 ---@field drop fun(self, side?: 1|2): boolean forgets the oldest of a side (1); whether there was one
 ---@field count fun(self, side?: 1|2): integer
----@field remember fun(self, e: neap.Event, most: number) adds to side 1 and forgets the oldest beyond `most`
+---@field trim fun(self, most: number, side?: 1|2) forgets the oldest of a side (1) beyond `most`
 
 --- A history of names, empty. Equal names may be in it more than once: one hash may be many objects, one per rank.
---- 32 bytes for each name and 4 for each of as many buckets.
+--- 32 bytes for each name and 4 for each of as many buckets (policy/history.h).
 ---@param room integer how many names
 ---@return neap.Ghost
 function parts.ghost(room)
-  -- Ghosts 3 .. room+2, rings through 1 and 2; a free one has the next free one in `chain`. `side` of a ring's own node
-  -- is the number of members.
-  local n = whole('ghost', 'room', room, 0, SLOTS_MAX)
-  local buckets = 1
+  local n, buckets = whole('ghost', 'room', room, 0, SLOTS_MAX), 1
   while buckets < n do
     buckets = buckets * 2
   end
-  local memory, heads = new('neap_ghost[?]', n + 3), new('int32_t[?]', buckets)
-  local node, head = cast('neap_ghost *', memory), cast('int32_t *', heads)
-  local mask = buckets - 1
+  local names, heads, memory = new('neap_ghost[?]', n + 1), new('uint32_t[?]', buckets), new 'neap_history[1]'
+  local name, state = cast('neap_ghost *', names), cast('neap_history *', memory)
+  local history_find, history_add, history_drop = native.history_find, native.history_add, native.history_drop
+  local history_trim = native.history_trim
+  state.ghosts, state.buckets, state.bucket_mask, state.room = names, heads, buckets - 1, n
   local ghost = {}
-  node[1].prev, node[1].next, node[2].prev, node[2].next = 1, 1, 2, 2
-  node[0].prev, node[0].chain = 2, 0 -- the highest number ever used, the first free one
 
-  -- A hash of a chunk is mixed; names of a replay may be small numbers.
-  local function bucket_of(h1, h2, tenant)
-    local x = bxor(tobit(h1), rol(tobit(h2), 11), tobit(tenant * 40503))
-    x = bxor(x, rshift(x, 15))
-    x = tobit(x + bit.lshift(x, 9))
-    return band(bxor(x, rshift(x, 13)), mask)
-  end
-
-  local function lookup(e)
-    local h1, h2, tenant = e.h1, e.h2, e.tenant
-    local i = head[bucket_of(h1, h2, tenant)]
-    while i ~= 0 and not (node[i].h1 == h1 and node[i].h2 == h2 and node[i].tenant == tenant) do
-      i = node[i].chain
-    end
-    return i
-  end
-
-  local function forget(i)
-    local bucket = bucket_of(node[i].h1, node[i].h2, node[i].tenant)
-    local chain, prev, next, side = node[i].chain, node[i].prev, node[i].next, node[i].side
-    if head[bucket] == i then
-      head[bucket] = chain
-    else
-      local before = head[bucket]
-      while node[before].chain ~= i do
-        before = node[before].chain
-      end
-      node[before].chain = chain
-    end
-    node[prev].next, node[next].prev = next, prev
-    node[side].side = node[side].side - 1
-    node[i].chain, node[0].chain = node[0].chain, i
-  end
-
-  local function check_side(side)
+  -- The engine numbers the sides 0 and 1.
+  local function side_of(side)
     if side ~= 1 and side ~= 2 then
       blame('ghost: side is %s, expected 1 or 2', show(side))
     end
-    return side
+    return side - 1
   end
 
-  local function drop(side)
-    if node[side].next == side then
-      return false
+  function ghost.add(_, e, side, note)
+    local of = side_of(side or 1)
+    if note ~= nil and type(note) ~= 'number' then
+      blame('ghost: note is %s, expected a number', show(note))
     end
-    forget(node[side].next)
-    return true
-  end
-
-  local function add(e, side)
-    if node[0].chain == 0 and node[0].prev == n + 2 and not drop(side) and not drop(3 - side) then
-      return -- no room at all
+    if state.list[0].count + state.list[1].count == n then
+      if n == 0 then
+        return
+      end
+      local full = state.list[of].count > 0 and of or 1 - of
+      history_trim(state, full, state.list[full].count - 1)
     end
-    local i = node[0].chain
-    if i ~= 0 then
-      node[0].chain = node[i].chain
-    else
-      i = node[0].prev + 1
-      node[0].prev = i
-    end
-    local h1, h2, tenant = e.h1, e.h2, e.tenant
-    local bucket, prev = bucket_of(h1, h2, tenant), node[side].prev
-    node[i].h1, node[i].h2, node[i].tenant, node[i].side = h1, h2, tenant, side
-    node[i].chain, head[bucket] = head[bucket], i
-    node[i].prev, node[i].next = prev, side
-    node[prev].next, node[side].prev = i, i
-    node[side].side = node[side].side + 1
-  end
-
-  function ghost.add(_, e, side)
-    add(e, check_side(side or 1))
+    history_add(state, e.h1, e.h2, e.tenant, of)
+    name[state.list[of].newest].note = bit.tobit(note or 0)
   end
 
   function ghost.find(_, e)
-    local i = lookup(e)
+    local i = history_find(state, e.h1, e.h2, e.tenant)
     if i ~= 0 then
-      return node[i].side
+      return name[i].side + 1, name[i].note
     end
   end
 
   function ghost.take(_, e)
-    local i = lookup(e)
+    local i = history_find(state, e.h1, e.h2, e.tenant)
     if i ~= 0 then
-      local side = node[i].side
-      forget(i)
-      return side
+      history_drop(state, i)
+      return name[i].side + 1, name[i].note
     end
   end
 
   function ghost.drop(_, side)
-    return drop(check_side(side or 1))
+    local of = side_of(side or 1)
+    local count = state.list[of].count
+    if count == 0 then
+      return false
+    end
+    history_trim(state, of, count - 1)
+    return true
   end
 
   function ghost.count(_, side)
-    return node[check_side(side or 1)].side
+    return state.list[side_of(side or 1)].count
   end
 
-  function ghost.remember(_, e, most)
-    local bound = min(most, n)
-    if bound >= 1 then
-      while node[1].side >= bound do
-        drop(1)
-      end
-      add(e, 1)
+  function ghost.trim(_, most, side)
+    local of = side_of(side or 1)
+    if type(most) ~= 'number' or most ~= most then
+      blame('ghost: most is %s, expected a number', show(most))
+    end
+    if state.list[of].count > most then
+      history_trim(state, of, floor(max(most, 0)))
     end
   end
 
-  return own(ghost, { memory, heads })
+  return own(ghost, { names, heads, memory })
 end
 
 ---@class neap.Sampler a set of slots to draw from
@@ -637,32 +612,29 @@ function parts.heap(slots)
   return own(heap, { entries, places, memory })
 end
 
----@class neap.Sketch how often names were seen lately, roughly: at most 15 times
+---@class neap.Sketch how often names were seen lately, roughly: at most 65535 times
 ---@field add fun(self, e: neap.Event|neap.Chunk)
 ---@field estimate fun(self, e: neap.Event|neap.Chunk): integer never less than it was added since the last halving
 ---@field halve fun(self) all counts, so that what is old counts less
 
---- A count-min sketch of 4-bit counters (policy/sketch.h): 8 bytes for each name that it is made for.
+--- A counting Bloom filter (policy/sketch.h): 29 bytes for each name that it is made for.
 ---@param names integer
 ---@return neap.Sketch
 function parts.sketch(names)
-  local n, words = whole('sketch', 'names', names, 1, 2 ^ 30), 4
-  while words < n do
-    words = words * 2
-  end
-  local memory, box = new('uint64_t[?]', words), new 'neap_sketch[1]'
+  local count = native.sketch_counters(whole('sketch', 'names', names, 1, 2 ^ 27))
+  local memory, box = new('uint16_t[?]', count), new 'neap_sketch[1]'
   local state = cast('neap_sketch *', box)
   local sketch_add, sketch_estimate = native.sketch_add, native.sketch_estimate
   local sketch_halve = native.sketch_halve
-  state.words, state.mask = memory, words - 1
+  state.counters, state.count = memory, count
   local sketch = {}
 
   function sketch.add(_, e)
-    sketch_add(state, e.h1, e.h2, e.tenant)
+    sketch_add(state, e.h1, e.h2)
   end
 
   function sketch.estimate(_, e)
-    return sketch_estimate(state, e.h1, e.h2, e.tenant)
+    return sketch_estimate(state, e.h1, e.h2)
   end
 
   function sketch.halve()
@@ -677,7 +649,7 @@ end
 ---@param count integer
 ---@return integer
 function parts.share(share, count)
-  return floor(share * count)
+  return floor(min(share * count, 2 ^ 31 - 1))
 end
 
 ---@class neap.Rng

@@ -190,7 +190,7 @@ void flow_offer(flow_rig *rig, uint32_t first, uint32_t count) {
     neap__key keys[64];
     uint32_t some = 0;
     for (; some < 64 && i < count; some++, i++) keys[some] = flow_key(rig, first + i, 0);
-    neap__storer_offer(rig->engine->storer, some, keys);
+    neap__storer_offer(rig->engine->storer, 0, some, keys, NULL);
   }
 }
 

@@ -306,7 +306,7 @@ static void store(uint32_t first, uint32_t chunks, neap__key *keys) {
     memset(view.data, (int)(first + i), OBJECT_BYTES);
     assert_int_equal(neap__l1_commit(t.engine->l1, leases[i], NULL, NULL, 0, NULL), 0);
   }
-  neap__storer_offer(t.engine->storer, chunks, keys);
+  neap__storer_offer(t.engine->storer, 0, chunks, keys, NULL);
   for (int i = 0; i < 20000; i++) {
     neap__storer_stats stats;
     neap__storer_stats_get(t.engine->storer, &stats);

@@ -159,7 +159,7 @@ static void skip_l1_keeps_what_a_tier_could_not_store_and_only_that(void **state
   flow_force(1, NEAP_OP_STORE, 1, NEAP_EIO);
   neap__key keys[3];
   for (uint32_t n = 0; n < 3; n++) keys[n] = flow_key(rig, n, 0);
-  neap__storer_offer(rig->engine->storer, 3, keys);
+  neap__storer_offer(rig->engine->storer, 0, 3, keys, NULL);
   flow_settle(rig);
   assert_false(flow_resident(rig, 0) || flow_resident(rig, 2));
   assert_true(flow_resident(rig, 1));
@@ -184,8 +184,12 @@ static void skip_l1_leaves_what_somebody_reads(void **state) {
 
 static neap__storer *own_storer(flow_rig *rig) {
   neap__storer *storer = NULL;
-  neap__storer_config config = {
-      .l1 = rig->l1, .loop = rig->engine->loop, .tiers = rig->engine->tiers, .pending_bytes_max = 1 << 20};
+  neap__storer_config config = {.l1 = rig->l1,
+                                .loop = rig->engine->loop,
+                                .tiers = rig->engine->tiers,
+                                .stream = rig->engine->stream,
+                                .known = rig->engine->known,
+                                .pending_bytes_max = 1 << 20};
   assert_int_equal(neap__storer_open(&config, &storer), 0);
   return storer;
 }
@@ -197,7 +201,7 @@ static void close_waits_for_what_was_offered(void **state) {
   for (uint32_t round = 0; round < 500; round++) { /* the last batch ends while close looks */
     neap__storer *storer = own_storer(rig);
     neap__key key = flow_key(rig, round % 8, 0);
-    neap__storer_offer(storer, 1, &key);
+    neap__storer_offer(storer, 0, 1, &key, NULL);
     neap__storer_close(storer, 30000);
   }
   for (uint32_t n = 0; n < 8; n++) assert_true(flow_has(0, n));
@@ -214,7 +218,7 @@ static void close_is_bounded_and_what_waits_in_the_queue_is_let_go(void **state)
   neap__storer *storer = own_storer(rig);
   neap__key keys[COUNT];
   for (uint32_t n = 0; n < COUNT; n++) keys[n] = flow_key(rig, n, 0);
-  neap__storer_offer(storer, COUNT, keys);
+  neap__storer_offer(storer, 0, COUNT, keys, NULL);
   flow_wait_held(0, BATCHES);
   assert_true(flow_l1(rig).leases_used == COUNT);
   neap__storer_close(storer, 20);

@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "policy/stream.h"
+#include "support/policies.h"
 
 #define SLOTS 1024u
 #define THREADS 4u
@@ -51,7 +52,10 @@ static int told_on_events(void *self, const neap_event *events, uint32_t count, 
   s->events += count;
   for (uint32_t i = 0; i < count; i++) {
     const neap_event *ev = &events[i];
-    if (ev->request == 0) continue;
+    if (ev->request == 0) {
+      s->last = *ev;
+      continue;
+    }
     if (ev->h2 != s->next_in[ev->request - 1]++) s->misordered++;
     if (ev->pos % BATCH != 0 && (s->last.request != ev->request || s->last.pos + 1 != ev->pos)) s->torn++;
     s->last = *ev;
@@ -72,7 +76,7 @@ static const neap_policy told_policy = {
     .magic = NEAP_POLICY_MAGIC,
     .abi = NEAP_POLICY_ABI,
     .size = sizeof(neap_policy),
-    .wants = UINT32_MAX,
+    .wants = UINT32_MAX & ~(NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF)),
     .name = "told",
     .create = told_create,
     .on_events = told_on_events,
@@ -95,7 +99,7 @@ static int told_reset(void **state) {
 static neap__stream *open_stream(const neap_policy *policy) {
   neap_error err = {""};
   neap__stream *s = NULL;
-  assert_int_equal(neap__stream_open(policy, SLOTS, &s, &err), 0);
+  assert_int_equal(neap__stream_open(&(neap__instance_config){.policy = policy, .slots = SLOTS}, &s, &err), 0);
   return s;
 }
 
@@ -103,6 +107,14 @@ static void emit(neap__stream *s, neap_event_type type, uint32_t slot) {
   const neap_event ev = {.slot = slot, .type = (uint8_t)type, .tenant = slot % 2, .detail = NEAP_REMOVE_EVICT};
   neap__stream_emit(s, &ev, 1);
 }
+
+static neap__stream_stats stats_of(neap__stream *s) {
+  neap__stream_stats stats;
+  neap__stream_stats_get(s, &stats);
+  return stats;
+}
+
+static uint64_t refused(neap__stream *s) { return stats_of(s).instance.refused; }
 
 static void insert_upto(neap__stream *s, uint32_t count) {
   for (uint32_t slot = 0; slot < count; slot++) emit(s, NEAP_EV_INSERT, slot);
@@ -156,7 +168,7 @@ static void a_batch_larger_than_the_buffer_arrives_whole_and_in_order(void **sta
 
 static void pending_events_count_before_victims_are_named(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   for (uint32_t k = 3; k-- > 0;) emit(s, NEAP_EV_INSERT, k); /* one request, tail first */
   emit(s, NEAP_EV_HIT, 2);
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(1, 0, 2));
@@ -165,7 +177,7 @@ static void pending_events_count_before_victims_are_named(void **state) {
 
 static void a_kept_victim_comes_back_last(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   insert_upto(s, 4);
   expect_victims(s, NEAP_SCOPE_ALL, 2, LIST(0, 1));
   neap__stream_keep(s, 0);
@@ -182,7 +194,7 @@ static void a_short_answer_is_completed_by_lru(void **state) {
   insert_upto(s, 6);
   say(2, LIST(4, 1));
   expect_victims(s, NEAP_SCOPE_ALL, 5, LIST(4, 1, 0, 2, 3));
-  assert_int_equal(neap__stream_refused(s), 0);
+  assert_int_equal(refused(s), 0);
   neap__stream_close(s);
 }
 
@@ -201,7 +213,7 @@ static void proposals_that_are_no_slot_are_dropped_and_counted(void **state) {
   insert_upto(s, 6);
   say(6, LIST(SLOTS, UINT32_MAX, 3, 3, 900, 2)); /* 900 is a slot, but nothing is in it */
   expect_victims(s, NEAP_SCOPE_ALL, 6, LIST(3, 2, 0, 1, 4, 5));
-  assert_int_equal(neap__stream_refused(s), 4);
+  assert_int_equal(refused(s), 4);
   neap__stream_close(s);
 }
 
@@ -211,7 +223,7 @@ static void a_policy_that_claims_more_than_it_was_asked_is_cut_short(void **stat
   insert_upto(s, 8);
   say(10, LIST(7, 6, 5, 4));
   expect_victims(s, NEAP_SCOPE_ALL, 3, LIST(7, 6, 5));
-  assert_int_equal(neap__stream_refused(s), 7);
+  assert_int_equal(refused(s), 7);
   uint32_t out[3] = {3, 2, 1}; /* what lies there from before is no proposal of a policy that claims but writes none */
   say(INT32_MAX, LIST(4));
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 3), 3);
@@ -227,7 +239,7 @@ static void a_victim_is_not_handed_out_twice_by_policy_and_completion(void **sta
   expect_victims(s, NEAP_SCOPE_ALL, 2, LIST(2, 0));
   say(2, LIST(0, 2)); /* both are out */
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(1, 3, 4));
-  assert_int_equal(neap__stream_refused(s), 2);
+  assert_int_equal(refused(s), 2);
   neap__stream_keep(s, 2);
   emit(s, NEAP_EV_REMOVE, 0);
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(2));
@@ -236,17 +248,17 @@ static void a_victim_is_not_handed_out_twice_by_policy_and_completion(void **sta
 
 static void noop_is_not_completed(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("noop", NULL));
+  neap__stream *s = open_stream(policy_of("noop"));
   insert_upto(s, 5);
   uint32_t out[4];
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 4), 0);
-  assert_string_equal(neap__stream_policy(s), "noop");
+  assert_string_equal(stats_of(s).policy, "noop");
   neap__stream_close(s);
 }
 
 static void asking_for_nothing_gives_nothing(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("ARC", NULL));
+  neap__stream *s = open_stream(policy_of("ARC"));
   insert_upto(s, 5);
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, NULL, 0), 0);
   neap__stream_close(s);
@@ -294,7 +306,7 @@ static void a_policy_that_says_random_things_cannot_do_harm(void **state) {
 static void expect_refusal(const neap_policy *policy, uint32_t slots, int code, const char *text) {
   neap_error err = {""};
   neap__stream *s = NULL;
-  assert_int_equal(neap__stream_open(policy, slots, &s, &err), code);
+  assert_int_equal(neap__stream_open(&(neap__instance_config){.policy = policy, .slots = slots}, &s, &err), code);
   assert_null(s);
   assert_string_equal(err.text, text);
 }
@@ -326,6 +338,213 @@ static void the_error_of_create_is_passed_on(void **state) {
   told.create_rc = NEAP_ESCRIPT;
   expect_refusal(&told_policy, SLOTS, NEAP_ESCRIPT, "");
   assert_int_equal(told.alive, 0);
+}
+
+/* --- what the policy wants and has ---------------------------------------------------------------------------- */
+
+static int raising(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)self, (void)events, (void)count;
+  return neap__fail(err, NEAP_ESCRIPT, "a.lua:7: no");
+}
+
+static void what_a_policy_wants_is_a_word_and_falls_back_when_it_is_out(void **state) {
+  (void)state;
+  neap_policy p = told_policy;
+  p.on_events = raising;
+  p.constraint = NEAP_EVICT_LEAF;
+  p.wants = NEAP_WANTS(INSERT) | NEAP_WANTS(PIN);
+  neap__stream *s = open_stream(&p);
+  const _Atomic uint32_t *word = neap__stream_wants_word(s);
+  assert_int_equal(*word, NEAP_WANTS(INSERT) | NEAP_WANTS(PIN) | NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF));
+  neap__log_set_level(NEAP_ERROR + 1);
+  emit(s, NEAP_EV_INSERT, 3);
+  neap__stream_flush(s);
+  assert_int_equal(*word, NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE) | NEAP_WANTS(KEEP));
+  assert_true(stats_of(s).instance.out);
+  assert_string_equal(stats_of(s).instance.why.text, "on_events: a.lua:7: no");
+  expect_victims(s, NEAP_SCOPE_ALL, 4, LIST(3));
+  neap__stream_close(s);
+}
+
+/* Cuts at 2; takes chunks of hits for a reason. */
+static int cutting(void *self, neap_store_plan *plan, neap_error *err) {
+  (void)self, (void)err;
+  assert_int_equal(plan->chunk[0].hits, 2);
+  assert_int_equal(plan->chunk[1].hits, 0); /* the slot holds another object */
+  assert_int_equal(plan->chunk[0].tiers, 1u << 4 | 1u);
+  assert_int_equal(plan->chunk[1].recompute_us, 100 + 10 * 5);
+  plan->cut[0] = 2;
+  return 0;
+}
+
+static int leaving_out(void *self, neap_load_plan *plan, neap_error *err) {
+  (void)self, (void)err;
+  plan->load = plan->chunks + 1;
+  return 0;
+}
+
+static int hinted(void *self, const neap_hint *hints, uint32_t count, neap_error *err) {
+  (void)err;
+  ((script *)self)->events += count * hints[0].h1;
+  return 0;
+}
+
+static int predicting(void *self, neap_hint *out, uint32_t max, neap_error *err) {
+  (void)self, (void)err;
+  out[0] = (neap_hint){.h1 = max};
+  return 1;
+}
+
+static void plans_hints_and_predictions_reach_the_policy_that_has_hooks_for_them(void **state) {
+  (void)state;
+  uint32_t cut = 9;
+  uint8_t source[2] = {0};
+  neap_plan_chunk chunks[2] = {{.slot = 7, .h1 = 70, .tiers = 1}, {.slot = 8, .h1 = 81, .pos = 5}};
+  neap_store_plan store = {.size = sizeof(store), .chunks = 2, .tiers = 1, .cut = &cut};
+  neap_load_plan load = {.size = sizeof(load), .chunks = 2, .tiers = 1, .source = source};
+  neap_hint hint = {.h1 = 5};
+  neap__stream *s = open_stream(&told_policy);
+  assert_false(neap__stream_store_plan(s, &store, chunks) || neap__stream_load_plan(s, &load, chunks));
+  assert_false(neap__stream_hint(s, &hint, 1));
+  assert_int_equal(neap__stream_predict(s, &hint, 1), 0);
+  neap__stream_close(s);
+
+  neap_policy p = told_policy;
+  p.store_plan = cutting, p.load_plan = leaving_out, p.on_hint = hinted, p.predict = predicting;
+  const neap__instance_config config = {.policy = &p, .slots = SLOTS, .cost = {.base_us = 100, .slope_us = 10}};
+  assert_int_equal(neap__stream_open(&config, &s, NULL), 0);
+  neap__stream_emit(s,
+                    (neap_event[]){{.slot = 7, .type = NEAP_EV_INSERT, .h1 = 70},
+                                   {.slot = 8, .type = NEAP_EV_INSERT, .h1 = 80},
+                                   {.slot = 8, .type = NEAP_EV_HIT, .h1 = 80},
+                                   {.slot = 7, .type = NEAP_EV_HIT, .h1 = 70},
+                                   {.slot = 7, .type = NEAP_EV_HIT, .h1 = 70},
+                                   {.slot = 7, .type = NEAP_EV_STORED, .h1 = 70, .detail = 4}},
+                    6);
+  assert_true(neap__stream_store_plan(s, &store, chunks));
+  assert_int_equal(cut, 2);
+  uint32_t before = told.events;
+  assert_true(neap__stream_hint(s, &hint, 1));
+  assert_int_equal(told.events - before, 5);
+  assert_int_equal(neap__stream_predict(s, &hint, 1), 1);
+  assert_int_equal(hint.h1, 1);
+  neap__log_set_level(NEAP_ERROR + 1);
+  assert_false(neap__stream_load_plan(s, &load, chunks)); /* nonsense: it is out, with all its hooks */
+  assert_string_equal(stats_of(s).instance.why.text, "load_plan: 'load' is more than there are chunks");
+  assert_false(neap__stream_store_plan(s, &store, chunks) || neap__stream_hint(s, &hint, 1));
+  neap__stream_close(s);
+}
+
+/* --- switching ------------------------------------------------------------------------------------------------ */
+
+static void note_switch(void *ctx, uint32_t wants) { *(uint32_t *)ctx = wants; }
+
+static void a_switch_tells_the_new_policy_of_residents_in_order_of_recency(void **state) {
+  (void)state;
+  uint32_t wanted = 1;
+  neap__stream *s = open_stream(policy_of("LRU"));
+  neap__stream_on_switch(s, note_switch, &wanted);
+  insert_upto(s, 4);
+  emit(s, NEAP_EV_HIT, 0); /* pending when the switch comes */
+  neap_error err = {""};
+  neap_policy bad = told_policy;
+  bad.abi = 9;
+  assert_int_equal(neap__stream_switch(s, &bad, "", &err), NEAP_EABI);
+  assert_int_equal(wanted, 1);
+  assert_string_equal(stats_of(s).policy, "LRU");
+  told.create_rc = NEAP_ESCRIPT;
+  assert_int_equal(neap__stream_switch(s, &told_policy, "", &err), NEAP_ESCRIPT);
+  expect_victims(s, NEAP_SCOPE_ALL, 1, LIST(1));
+  told.create_rc = 0;
+  assert_int_equal(neap__stream_switch(s, &told_policy, "a=1", &err), 0);
+  assert_int_equal(wanted, neap__stream_wants(s));
+  assert_string_equal(stats_of(s).policy, "told");
+  assert_string_equal(stats_of(s).params, "a=1");
+  assert_int_equal(told.events, 5); /* four residents, one of them used */
+  assert_int_equal(told.last.slot, 0);
+  neap__stream_close(s);
+  assert_int_equal(told.alive, 0);
+}
+
+static void capacity_is_what_was_resident_when_l1_was_full(void **state) {
+  (void)state;
+  neap__stream *s = open_stream(policy_of("ARC"));
+  assert_int_equal(stats_of(s).capacity, SLOTS);
+  insert_upto(s, 40);
+  neap__stream_full(s);
+  emit(s, NEAP_EV_REMOVE, 3);
+  assert_int_equal(stats_of(s).capacity, 40);
+  assert_int_equal(stats_of(s).instance.residents, 39);
+  neap__stream_close(s);
+}
+
+/* --- leaves --------------------------------------------------------------------------------------------------- */
+
+static void insert_chunk(neap__stream *s, uint32_t slot, uint32_t h1) {
+  const neap_event ev = {.slot = slot, .type = NEAP_EV_INSERT, .h1 = h1};
+  neap__stream_emit(s, &ev, 1);
+}
+
+static void a_policy_that_evicts_leaves_only_gets_its_other_victims_back(void **state) {
+  (void)state;
+  enum { LONG = 300 };
+  uint64_t prompt[LONG];
+  neap_policy p = told_policy;
+  p.constraint = NEAP_EVICT_LEAF;
+  neap__stream *s = open_stream(&p);
+  for (uint32_t i = 0; i < LONG; i++) prompt[i] = 1000 + i;
+  neap__stream_chain(s, 0, prompt, sizeof(prompt[0]), LONG);
+  for (uint32_t i = LONG; i-- > 0;) insert_chunk(s, i, 1000 + i);
+  say(3, LIST(0, LONG - 2, LONG - 1));
+  expect_victims(s, NEAP_SCOPE_ALL, 1, LIST(LONG - 1)); /* by completion, should the first not be enough */
+  neap__stream_close(s);
+}
+
+/* Keeps what it hears of leaves. */
+static uint32_t heard_type[64], heard_slot[64], heard_count;
+
+static int hearing(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)self, (void)err;
+  for (uint32_t i = 0; i < count; i++, heard_count++) {
+    assert_true(heard_count < 64);
+    heard_type[heard_count] = events[i].type;
+    heard_slot[heard_count] = events[i].slot;
+  }
+  return 0;
+}
+
+static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **state) {
+  (void)state;
+  const uint64_t prompt[] = {50, 51, 52};
+  neap_policy p = told_policy;
+  p.on_events = hearing;
+  p.wants = NEAP_WANTS(LEAF) | NEAP_WANTS(INSERT) | NEAP_WANTS(UNLEAF) | NEAP_WANTS(REMOVE);
+  neap__stream *s = open_stream(policy_of("LRU"));
+  insert_chunk(s, 5, 50);
+  neap__stream_chain(s, 0, prompt, 8, 3); /* nobody wants it */
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
+  assert_int_equal(heard_count, 1);
+  neap__stream_chain(s, 0, prompt, 8, 3);
+  insert_chunk(s, 6, 51);
+  const neap_event gone = {.slot = 6, .type = NEAP_EV_REMOVE, .h1 = 51};
+  neap__stream_emit(s, &gone, 1);
+  insert_chunk(s, 6, 51);
+  neap__stream_flush(s);
+  const uint32_t types[] = {NEAP_EV_INSERT, NEAP_EV_INSERT, NEAP_EV_UNLEAF, NEAP_EV_REMOVE,
+                            NEAP_EV_LEAF,   NEAP_EV_INSERT, NEAP_EV_UNLEAF};
+  assert_int_equal(heard_count, NEAP_ARRAY_LEN(types));
+  assert_memory_equal(heard_type, types, sizeof(types));
+  assert_memory_equal(heard_slot, ((const uint32_t[]){5, 6, 5, 6, 5, 6, 5}), 7 * sizeof(uint32_t));
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0); /* again: all at once, as it is */
+  assert_int_equal(heard_count, 3);
+  assert_int_equal(heard_type[1], NEAP_EV_UNLEAF);
+  assert_int_equal(neap__stream_switch(s, policy_of("LRU"), "", NULL), 0);
+  heard_count = 0;
+  assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
+  assert_int_equal(heard_count, 2); /* what continued what was forgotten meanwhile */
+  neap__stream_close(s);
 }
 
 /* --- threads -------------------------------------------------------------------------------------------------- */
@@ -371,8 +590,9 @@ static uint32_t evict_some(neap__stream *s, uint8_t *seen) {
   return evicted;
 }
 
-static void threads_against(const neap_policy *policy) {
+static void threads_against_while(const neap_policy *policy, void *(*meanwhile)(void *stream)) {
   worker workers[THREADS];
+  pthread_t beside;
   uint8_t seen[SLOTS] = {0};
   uint32_t evicted = 0;
   neap__stream *s = open_stream(policy);
@@ -380,12 +600,16 @@ static void threads_against(const neap_policy *policy) {
     workers[t] = (worker){.stream = s, .number = t};
     assert_int_equal(pthread_create(&workers[t].thread, NULL, work, &workers[t]), 0);
   }
+  if (meanwhile) assert_int_equal(pthread_create(&beside, NULL, meanwhile, s), 0);
   for (uint32_t i = 0; i < 200; i++) evicted += evict_some(s, seen);
   for (uint32_t t = 0; t < THREADS; t++) assert_int_equal(pthread_join(workers[t].thread, NULL), 0);
+  if (meanwhile) assert_int_equal(pthread_join(beside, NULL), 0);
   for (uint32_t i = 0; i < SLOTS; i++) evicted += evict_some(s, seen);
   assert_int_equal(evicted, SLOTS);
   neap__stream_close(s);
 }
+
+static void threads_against(const neap_policy *policy) { threads_against_while(policy, NULL); }
 
 static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state) {
   (void)state;
@@ -395,11 +619,25 @@ static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state
   assert_int_equal(told.torn, 0);
 }
 
+/* No event and no victim is lost, whoever rules. */
+static void *switch_often(void *arg) {
+  neap__stream *s = arg;
+  static const char *const names[] = {"ARC", "LRU", "IsolatedLRU"};
+  for (uint32_t i = 0; i < 100; i++)
+    assert_int_equal(neap__stream_switch(s, policy_of(names[i % 3]), "", NULL), 0);
+  return NULL;
+}
+
+static void a_switch_among_many_threads_loses_no_slot(void **state) {
+  (void)state;
+  threads_against_while(policy_of("LRU"), switch_often);
+}
+
 static void many_threads_and_the_built_ins_evict_every_slot_once(void **state) {
   (void)state;
-  threads_against(neap__policy_find("LRU", NULL));
-  threads_against(neap__policy_find("IsolatedLRU", NULL));
-  threads_against(neap__policy_find("ARC", NULL));
+  threads_against(policy_of("LRU"));
+  threads_against(policy_of("IsolatedLRU"));
+  threads_against(policy_of("ARC"));
 }
 
 int main(void) {
@@ -419,7 +657,14 @@ int main(void) {
       CASE(a_policy_that_says_random_things_cannot_do_harm),
       CASE(a_policy_of_another_version_is_refused),
       CASE(the_error_of_create_is_passed_on),
+      CASE(what_a_policy_wants_is_a_word_and_falls_back_when_it_is_out),
+      CASE(plans_hints_and_predictions_reach_the_policy_that_has_hooks_for_them),
+      CASE(a_switch_tells_the_new_policy_of_residents_in_order_of_recency),
+      CASE(capacity_is_what_was_resident_when_l1_was_full),
+      CASE(a_policy_that_evicts_leaves_only_gets_its_other_victims_back),
+      CASE(leaves_are_told_to_who_comes_later_and_follow_their_cause),
       CASE(batches_of_many_threads_arrive_whole_and_in_their_order),
+      CASE(a_switch_among_many_threads_loses_no_slot),
       CASE(many_threads_and_the_built_ins_evict_every_slot_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,16 +300,21 @@ static int l_tiers(lua_State *L) {
   return 1;
 }
 
-/* policy() -> { name, refused } */
+/* policy() -> { name, params, capacity, residents, refused, completed, out = why, if it is } */
 static int l_policy(lua_State *L) {
   neap__bind *b = neap__bind_of(L);
   neap__bind_enter(L, b);
-  const char *name = neap__stream_policy(b->engine->stream);
-  uint64_t refused = neap__stream_refused(b->engine->stream);
+  neap__stream_stats stats;
+  neap__stream_stats_get(b->engine->stream, &stats);
   neap__bind_leave(b);
   lua_newtable(L);
-  set_string(L, "name", name);
-  set_number(L, "refused", (double)refused);
+  set_string(L, "name", stats.policy);
+  set_string(L, "params", stats.params);
+  set_number(L, "capacity", stats.capacity);
+  set_number(L, "residents", stats.instance.residents);
+  set_number(L, "refused", (double)stats.instance.refused);
+  set_number(L, "completed", (double)stats.instance.completed);
+  if (stats.instance.out) set_string(L, "out", stats.instance.why.text);
   return 1;
 }
 

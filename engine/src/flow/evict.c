@@ -95,6 +95,7 @@ static void pass(neap__job *job) {
     ev->logged_ns = now;
     NEAP_LOG_INFO("L1 memory usage %.2f above watermark %.2f; triggering eviction.", usage, ev->config.watermark);
   }
+  neap__stream_full(ev->config.stream);
   double share = NEAP_MIN(usage - ev->config.watermark + ev->config.ratio * 0.1, ev->config.ratio);
   uint64_t freed = evict_some(ev, NEAP_SCOPE_ALL, (uint64_t)(share * (double)ev->pool_bytes));
   if (freed && !ev->closing) neap__evictor_check(ev); /* the next pass, after what else the loop has to do */
@@ -125,7 +126,10 @@ static bool shortage(const neap__evictor *ev, uint32_t count, const uint64_t *by
 /* First what the policy would let go. If the room that made lies scattered, whole windows; for a single object that is
  * all there is to try, several may each need their own. */
 static bool make_room(neap__evictor *ev, uint64_t need, uint64_t largest, bool single, uint32_t attempt) {
-  if (attempt == 0) return evict_some(ev, NEAP_SCOPE_ALL, need) > 0;
+  if (attempt == 0) {
+    neap__stream_full(ev->config.stream);
+    return evict_some(ev, NEAP_SCOPE_ALL, need) > 0;
+  }
   bool more = !single && evict_some(ev, NEAP_SCOPE_ALL, largest) > 0;
   return neap__l1_evict_window(ev->config.l1, largest) == 0 || more;
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "flow/load.h"
+#include "flow/plan.h"
 
 #define NO_TIER UINT8_MAX
 #define DEADLINE_MS 30000u
@@ -40,7 +41,8 @@ struct neap__fetch {
   neap__key *keys;
   uint64_t *row_bytes;
   neap__lease *leases;
-  uint8_t *tier; /* of a cell that L1 lacks: the first tier that has it */
+  uint8_t *tier; /* of a cell that L1 lacks: the tier to load it from, the first that has it unless planned otherwise */
+  uint32_t *has; /* bit t: tier t has the cell; NULL unless a plan is to be made */
 };
 
 struct neap__fetcher {
@@ -56,6 +58,7 @@ struct neap__fetcher {
   uv_timer_t *timer; /* freed by its close callback */
   /* statistics */
   _Atomic uint64_t lookups, chunks_requested, chunks_hit, l1_hit, l2_hit, l2_lookups, l2_lookup_objects, late;
+  _Atomic uint64_t recomputed;
   _Atomic uint32_t in_flight_count, waiting_count, phases[PHASES], numbers;
 };
 
@@ -108,6 +111,7 @@ static void unref(neap__fetch *f) {
   if (atomic_fetch_sub(&f->refs, 1) != 1) return;
   neap__fetcher *fr = f->fetcher;
   release_cells(f, 0);
+  free(f->has);
   pthread_mutex_lock(&fr->spare_lock);
   bool keep = f->cells_room == SPARE_CELLS && f->request.rows <= SPARE_CELLS && fr->spare_count < SPARE_FETCHES;
   if (keep) f->next = fr->spares, fr->spares = f, fr->spare_count++;
@@ -206,36 +210,115 @@ static uint64_t left_ms(const neap__fetch *f) {
   return now >= f->deadline_ns ? 1 : (f->deadline_ns - now) / 1000000 + 1;
 }
 
+static bool keeps_by_itself(const neap__fetch *f) {
+  const neap__fetcher_config *c = &f->fetcher->config;
+  return c->retain || f->request.warm || /* warm: nobody reads it now, that is no reason to drop it */
+         neap__l1_usage(c->l1) < c->watermark;
+}
+
+static void unlock_cell(neap__fetch *f, uint32_t cell) {
+  neap__tier_unlock(neap__tier_set_at(f->fetcher->config.tiers, f->tier[cell]), &f->keys[cell]);
+}
+
+/* --- the plan ------------------------------------------------------------------------------------------------- */
+
+/* A chunk as the policy sees it, all of its rows together. */
+static neap_plan_chunk describe(neap__fetch *f, uint32_t chunk, uint8_t *source) {
+  uint32_t first = chunk * f->request.rows;
+  uint64_t bytes = 0;
+  neap__view view = {.slot = NEAP_POLICY_NO_SLOT};
+  *source = NO_TIER;
+  for (uint32_t i = first; i < first + f->request.rows; i++)
+    if (!leased(f, i)) *source = f->tier[i];
+  if (*source == NO_TIER) (void)neap__l1_view(f->fetcher->config.l1, f->leases[first], &view);
+  for (uint32_t row = 0; row < f->request.rows; row++) bytes += f->row_bytes[row];
+  neap_plan_chunk described = neap__plan_chunk(&f->keys[first], view.slot, bytes, chunk);
+  for (uint32_t i = first; i < first + f->request.rows; i++)
+    if (!leased(f, i)) described.tiers |= f->has[i];
+  return described;
+}
+
+/* Rows that the chosen tier does not have stay where they were found. */
+static void take_source(neap__fetch *f, uint32_t chunk, uint8_t source) {
+  for (uint32_t i = chunk * f->request.rows; i < (chunk + 1) * f->request.rows; i++) {
+    if (leased(f, i) || source == f->tier[i] || !(f->has[i] >> source & 1u)) continue;
+    neap__tier *tier = neap__tier_set_route(f->fetcher->config.tiers, source);
+    if (!tier) continue;
+    unlock_cell(f, i);
+    f->tier[i] = source;
+    neap__tier_lock(tier, &f->keys[i]);
+  }
+}
+
+/* Of the first *load chunks, which could all be had: how many to load, of which how many to keep. */
+static void ask_policy(neap__fetch *f, uint32_t *load, uint32_t *keep) {
+  neap_tier_view views[NEAP_TIERS_MAX];
+  uint32_t chunks = *load;
+  neap_plan_chunk *described = malloc(chunks * sizeof *described);
+  uint8_t *source = malloc(chunks);
+  neap_load_plan plan = {.size = sizeof plan,
+                         .tenant = f->keys[0].tenant,
+                         .request = f->request.owner.request,
+                         .chunks = chunks,
+                         .tiers = neap__plan_tiers(f->fetcher->config.tiers, views),
+                         .tier = views,
+                         .source = source,
+                         .load = *load,
+                         .keep = *keep};
+  for (uint32_t i = 0; described && source && i < chunks; i++) described[i] = describe(f, i, &source[i]);
+  if (described && source && neap__stream_load_plan(f->fetcher->config.stream, &plan, described)) {
+    for (uint32_t i = 0; i < plan.load; i++)
+      if (described[i].slot == NEAP_POLICY_NO_SLOT) take_source(f, i, source[i]);
+    *load = plan.load;
+    *keep = plan.keep;
+    atomic_fetch_add(&f->fetcher->recomputed, chunks - plan.load);
+  }
+  free(described);
+  free(source);
+}
+
+/* --- loading -------------------------------------------------------------------------------------------------- */
+
+/* The first `load` chunks are used; the rest is let go of, as if it were not there. */
+static void cut_off(neap__fetch *f, uint32_t load) {
+  for (uint32_t i = load * f->request.rows; i < cells_of(f); i++) {
+    if (f->tier[i] == NO_TIER) continue;
+    unlock_cell(f, i);
+    f->tier[i] = NO_TIER;
+  }
+  release_cells(f, load * f->request.rows);
+}
+
 /* Every tier has answered: load what extends the prefix, let go of what lies behind it. */
 static void plan(neap__fetch *f) {
   neap__fetcher *fr = f->fetcher;
   f->phase = PHASE_LOAD;
   atomic_fetch_sub(&fr->phases[PHASE_LOOKUP], 1);
   atomic_fetch_add(&fr->phases[PHASE_LOAD], 1);
-  uint32_t hit_cells = fold(f, obtainable) * f->request.rows, wanted = 0;
-  for (uint32_t i = hit_cells; i < cells_of(f); i++)
-    if (f->tier[i] != NO_TIER) neap__tier_unlock(neap__tier_set_at(fr->config.tiers, f->tier[i]), &f->keys[i]);
-  release_cells(f, hit_cells);
-  neap__load_item *items = malloc((hit_cells + 1u) * sizeof *items);
-  for (uint32_t i = 0; i < hit_cells; i++) {
+  uint32_t rows = f->request.rows, load = fold(f, obtainable), keep = keeps_by_itself(f) ? load : 0, wanted = 0;
+  if (f->has && fold(f, leased) < load) ask_policy(f, &load, &keep);
+  cut_off(f, load);
+  neap__load_item *items = malloc((load * rows + 1u) * sizeof *items);
+  for (uint32_t i = 0; i < load * rows; i++) {
     if (leased(f, i)) continue;
     if (!items) {
-      neap__tier_unlock(neap__tier_set_at(fr->config.tiers, f->tier[i]), &f->keys[i]);
+      unlock_cell(f, i);
       continue;
     }
-    items[wanted++] =
-        (neap__load_item){.key = f->keys[i], .bytes = f->row_bytes[i % f->request.rows], .tier = f->tier[i], .cell = i};
+    items[wanted++] = (neap__load_item){.key = f->keys[i],
+                                        .bytes = f->row_bytes[i % rows],
+                                        .tier = f->tier[i],
+                                        .cell = i,
+                                        .pos = i / rows,
+                                        .temporary = i / rows >= keep};
   }
   if (!wanted) {
     free(items);
     conclude(f);
     return;
   }
-  bool keep = fr->config.retain || f->request.warm; /* warm: nobody reads it now, that is no reason to drop it */
-  bool temporary = !keep && neap__l1_usage(fr->config.l1) >= fr->config.watermark;
   neap__load_for want = {.owner = f->request.owner,
                          .readers = NEAP_MAX(f->request.readers, 1),
-                         .temporary = temporary,
                          .deadline_ms = left_ms(f),
                          .ctx = f,
                          .done = cell_loaded};
@@ -258,7 +341,9 @@ static void looked_up(neap__task *task) {
   for (uint32_t i = 0; i < task->op.count && !late; i++) {
     uint32_t cell = t->cells[i];
     if (task->op.objects[i].result != 0) continue;
+    neap__known_note(f->fetcher->config.known, &f->keys[cell]);
     uint8_t known = f->tier[cell];
+    if (f->has) f->has[cell] |= 1u << t->tier;
     if (known != NO_TIER && known < t->tier) continue;
     if (known != NO_TIER) neap__tier_unlock(neap__tier_set_at(f->fetcher->config.tiers, known), &f->keys[cell]);
     f->tier[cell] = t->tier;
@@ -323,6 +408,8 @@ static void begin(neap__fetch *f) {
                      &f->leases[i]);
     if (!leased(f, i) && neap__names_primary(names, f->keys[i].space)) missing++;
   }
+  bool plans = neap__stream_wants(fr->config.stream) & NEAP__HAS_LOAD_PLAN && !f->request.warm;
+  if (plans && missing) f->has = calloc(cells_of(f), sizeof *f->has); /* without memory: no plan */
   f->pending = 1; /* this function: no plan before every tier was asked */
   if (missing && !atomic_load(&fr->drained)) {
     atomic_fetch_add(&fr->l2_lookups, 1);
@@ -347,6 +434,7 @@ static void arrive(neap__job *job) {
 /* Answers of a tier, or of every one (NO_TIER), that nobody will load from any more. */
 static void forget_tiers(neap__fetch *f, uint32_t tier) {
   for (uint32_t i = 0; i < cells_of(f); i++) {
+    if (f->has) f->has[i] &= tier == NO_TIER ? 0 : ~(1u << tier);
     if (f->tier[i] == NO_TIER || (tier != NO_TIER && f->tier[i] != tier)) continue;
     neap__tier_unlock(neap__tier_set_at(f->fetcher->config.tiers, f->tier[i]), &f->keys[i]);
     f->tier[i] = NO_TIER;
@@ -376,6 +464,20 @@ static void check_deadlines(uv_timer_t *timer) {
   }
 }
 
+/* What the policy wants to hear of a prompt that is asked for. */
+static void tell(neap__fetch *f) {
+  const neap__fetcher_config *config = &f->fetcher->config;
+  uint32_t rows = f->request.rows, wants = neap__stream_wants(config->stream);
+  if (!(wants & (NEAP_WANTS(MISS) | NEAP_WANTS(LEAF))) || cells_of(f) == 0) return;
+  neap__stream_chain(config->stream, f->keys[0].tenant, f->keys[0].hash, rows * sizeof *f->keys, f->request.chunks);
+  for (uint32_t chunk = f->request.chunks; chunk-- > 0 && !f->request.warm;) {
+    uint32_t cell = chunk * rows, end = cell + rows;
+    for (bool present = true; cell < end && present; cell += present)
+      if (!leased(f, cell)) neap__l1_contains(config->l1, 1, &f->keys[cell], &present);
+    if (cell < end) neap__l1_tell_miss(config->l1, &f->keys[cell], chunk, f->request.owner.request);
+  }
+}
+
 /* --- the caller's side ---------------------------------------------------------------------------------------- */
 
 int neap__fetch_start(neap__fetcher *fr, const neap__fetch_request *request, neap__fetch **out) {
@@ -386,6 +488,7 @@ int neap__fetch_start(neap__fetcher *fr, const neap__fetch_request *request, nea
   atomic_fetch_add(&fr->chunks_requested, NEAP_MAX(request->chunks, request->chunks_asked));
   int held = neap__l1_acquire(fr->config.l1, cells_of(f), f->keys, &f->request.owner, NEAP_MAX(request->readers, 1),
                               true, f->leases);
+  tell(f);
   *out = f;
   bool complete = held == (int)cells_of(f),
        alone = !neap__tier_set_count(fr->config.tiers) || atomic_load(&fr->drained);
@@ -432,7 +535,7 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   if (!fr) return NEAP_ENOMEM;
   fr->config = *config;
   fr->waiting_tail = &fr->waiting;
-  neap__loads_config loads = {.l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers};
+  neap__loads_config loads = {.l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers, .fate = config->fate};
   int rc = neap__loads_open(&loads, &fr->loads);
   fr->timer = malloc(sizeof *fr->timer);
   if (rc || !fr->timer) {
@@ -497,6 +600,7 @@ void neap__fetcher_stats_get(neap__fetcher *fr, neap__fetcher_stats *out) {
                                .failed_l1_oom = loads.out_of_room,
                                .failed_not_found = loads.not_found,
                                .failed_deadline = atomic_load(&fr->late),
+                               .recomputed_chunks = atomic_load(&fr->recomputed),
                                .in_flight = atomic_load(&fr->in_flight_count),
                                .waiting = atomic_load(&fr->waiting_count),
                                .lookup_phase = atomic_load(&fr->phases[PHASE_LOOKUP]),

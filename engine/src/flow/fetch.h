@@ -4,13 +4,16 @@
  *
  * A fetch asks for a matrix of objects, chunks x rows (a row is one rank of one layout; a chunk is usable when all its
  * rows are there). It leases what L1 has, asks the tiers only for what L1 lacks, folds presence into the longest
- * usable prefix, loads it (one load per key however many fetches want it), and ends with every object of the prefix
- * leased to its owner and nothing else. The first part runs on the caller's thread: a fetch that L1 can answer
- * alone is done when neap__fetch_start returns. One deadline per fetch; at the deadline the prefix that is usable by
- * then is the answer. */
+ * usable prefix, asks the policy how much of it to load, from where, and what of it to keep, if it makes such plans,
+ * loads it (one load per key however many fetches want it), and ends with every object of the prefix leased to its
+ * owner and nothing else. The first part runs on the caller's thread: a fetch that L1 can answer alone is done when
+ * neap__fetch_start returns. One deadline per fetch; at the deadline the prefix that is usable by then is the answer.
+ */
 #pragma once
 #include "flow/evict.h"
+#include "flow/known.h"
 #include "l2/tier_set.h"
+#include "lab/fate.h"
 
 typedef struct neap__fetcher neap__fetcher;
 typedef struct neap__fetch neap__fetch;
@@ -20,10 +23,13 @@ typedef struct neap__fetcher_config {
   neap__evictor *evictor;
   neap__loop *loop;
   neap__tier_set *tiers;
+  neap__stream *stream;
+  neap__known *known;
   uint32_t in_flight_max; /* fetches that use L2 at once; the rest wait in order */
   uint64_t deadline_ms;   /* for the L2 part of one fetch; 0 = 30 s */
   bool retain;            /* keep what was loaded; else it is temporary while L1 is above its watermark */
   double watermark;
+  neap__fate *fate; /* hears of objects that were lost; may be NULL */
 } neap__fetcher_config;
 
 int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out);
@@ -68,6 +74,7 @@ typedef struct neap__fetcher_stats {
   uint64_t lookups, chunks_requested, chunks_hit, l1_objects_hit, l2_objects_hit;
   uint64_t l2_lookups, l2_lookup_objects, loads, load_objects, loaded_objects;
   uint64_t failed_l1_oom, failed_not_found, failed_deadline;
+  uint64_t recomputed_chunks; /* there, but a plan left them out */
   uint32_t in_flight, waiting, lookup_phase, load_phase;
 } neap__fetcher_stats;
 void neap__fetcher_stats_get(neap__fetcher *fetcher, neap__fetcher_stats *out);

@@ -95,11 +95,14 @@ static void land(neap__loads *l, flight *f, int result) {
   f->landed = true;
   neap__tier_unlock(neap__tier_set_at(l->config.tiers, f->tier), &f->key);
   if (result == 0) {
-    result = neap__l1_commit(l->config.l1, f->staged, NULL, &load_owner, 1, &pin);
+    bool won = false;
+    result = neap__l1_commit(l->config.l1, f->staged, &won, &load_owner, 1, &pin);
     f->staged = NEAP_NO_LEASE;
     if (result == 0) atomic_fetch_add(&l->loaded, 1);
+    if (result == 0 && won) neap__l1_tell_tier(l->config.l1, pin, NEAP_EV_LOADED, f->tier);
   } else {
     atomic_fetch_add(&l->not_found, 1);
+    if (l->config.fate) neap__fate_note(l->config.fate, &f->key, NEAP_FATE_LOST, 0);
   }
   while (waiters) {
     waiter *w = waiters;
@@ -165,21 +168,32 @@ static void submit(neap__loads *l, uint32_t tier, flight **flights, uint32_t cou
 
 /* --- starting ------------------------------------------------------------------------------------------------- */
 
+/* How many items from the start are alike in what becomes of them. */
+static uint32_t alike(const neap__load_item **items, uint32_t count) {
+  uint32_t same = 1;
+  while (same < count && items[same]->temporary == items[0]->temporary) same++;
+  return same;
+}
+
 /* Stages the longest run of items from the start that fits: asks for less and less until one more is too much. The
  * others get NEAP_ENOSPC. False if there were others. */
-static bool stage(neap__loads *l, const neap__load_item **items, uint32_t count, bool temporary, neap__lease *leases,
-                  int *results) {
+static bool stage(neap__loads *l, const neap__load_item **items, uint32_t count, neap__lease *leases, int *results) {
   neap__key keys[TASK_OBJECTS];
   uint64_t bytes[TASK_OBJECTS];
   for (uint32_t i = 0; i < count; i++) keys[i] = items[i]->key, bytes[i] = items[i]->bytes;
-  uint32_t flags = temporary ? NEAP_RESERVE_TEMPORARY : 0, done = 0;
+  uint32_t done = 0;
   for (uint32_t step = count; step > 0; step = NEAP_MIN(step, count - done)) {
-    int rc = neap__evictor_reserve(l->config.evictor, step, keys + done, bytes + done, flags, &load_owner,
-                                   leases + done, results + done);
-    if (rc)
-      step /= 2;
-    else
-      done += step;
+    uint32_t some = NEAP_MIN(step, alike(items + done, count - done));
+    int rc = neap__evictor_reserve(l->config.evictor, some, keys + done, bytes + done,
+                                   items[done]->temporary ? NEAP_RESERVE_TEMPORARY : 0, &load_owner, leases + done,
+                                   results + done);
+    if (rc) {
+      step = some / 2;
+      continue;
+    }
+    for (uint32_t i = done; i < done + some; i++)
+      if (results[i] == 0) neap__l1_place(l->config.l1, leases[i], items[i]->pos);
+    done += some;
   }
   for (uint32_t i = done; i < count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
   return done == count;
@@ -206,6 +220,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
     deliver(l, &item->key, want, item->cell, 0);
   } else {
     atomic_fetch_add(&l->out_of_room, 1);
+    if (l->config.fate) neap__fate_note(l->config.fate, &item->key, NEAP_FATE_REFUSED, item->bytes);
     want->done(want->ctx, item->cell, NEAP_NO_LEASE, result ? result : NEAP_ENOMEM);
   }
   return NULL;
@@ -231,7 +246,7 @@ static void start_some(neap__loads *l, const neap__load_item *items, uint32_t co
   for (uint32_t i = 0; i < count; i++)
     if (!join(l, &items[i], want)) fresh[fresh_count++] = &items[i];
   for (uint32_t i = 0; i < fresh_count; i++) leases[i] = NEAP_NO_LEASE, results[i] = NEAP_ENOSPC;
-  if (*room) *room = stage(l, fresh, fresh_count, want->temporary, leases, results);
+  if (*room) *room = stage(l, fresh, fresh_count, leases, results);
   for (uint32_t i = 0; i < fresh_count; i++) {
     flight *f = take_off(l, fresh[i], want, leases[i], results[i]);
     if (f) tiers[flying] = f->tier, flights[flying++] = f;

@@ -6,6 +6,7 @@
 #pragma once
 #include "flow/evict.h"
 #include "l2/tier_set.h"
+#include "lab/fate.h"
 
 typedef struct neap__loads neap__loads;
 
@@ -13,6 +14,7 @@ typedef struct neap__loads_config {
   neap__l1 *l1;
   neap__evictor *evictor;
   neap__tier_set *tiers;
+  neap__fate *fate; /* hears of objects that were lost; may be NULL */
 } neap__loads_config;
 
 int neap__loads_open(const neap__loads_config *config, neap__loads **out);
@@ -24,6 +26,8 @@ typedef struct neap__load_item {
   neap__key key;
   uint64_t bytes;
   uint32_t tier, cell;
+  uint32_t pos;   /* of the chunk in its prompt */
+  bool temporary; /* keep the object only while somebody holds a lease */
 } neap__load_item;
 
 /* Who wants it. done is called once per item, possibly before neap__loads_start returns: result 0 and a lease that
@@ -31,7 +35,6 @@ typedef struct neap__load_item {
 typedef struct neap__load_for {
   neap__owner owner;
   uint32_t readers;
-  bool temporary; /* keep the object only while somebody holds a lease */
   uint64_t deadline_ms;
   void *ctx;
   void (*done)(void *ctx, uint32_t cell, neap__lease lease, int result);

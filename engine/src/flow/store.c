@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * flow/store.c - see store.h. Offers come from any thread into one bounded queue; everything after that runs on the
- * loop thread. A batch goes to every tier at once and holds its leases until the last tier has let go. The next batch
- * may start when every tier has answered: one that answered "too late" and still holds its buffers costs the others
- * memory (which pending_bytes_max bounds), not their turn. */
+ * loop thread. While the policy makes plans, an offer waits in one piece until its plan is made. A batch goes to every
+ * tier at once and holds its leases until the last tier has let go. The next batch may start when every tier has
+ * answered: one that answered "too late" and still holds its buffers costs the others memory (which pending_bytes_max
+ * bounds), not their turn. */
 #include "flow/store.h"
 
 #include <pthread.h>
@@ -11,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "flow/plan.h"
 
 #define BATCH_OBJECTS 32u
 #define BATCHES_IN_FLIGHT 8u /* without an answer */
@@ -20,20 +23,35 @@ typedef struct offered {
   neap__lease lease;
   neap__key key;
   uint64_t bytes;
-  bool missing; /* from some tier */
+  uint32_t slot, pos, request;
+  uint32_t group; /* of the first of an offer that waits for its plan: how many there are */
+  uint32_t skip;  /* bit t: not to tier t */
+  bool missing;   /* from some tier */
 } offered;
 
-typedef struct batch {
+typedef struct batch batch;
+
+/* What of a batch goes to one tier: bit i is its object i. */
+typedef struct sending {
+  batch *batch;
+  uint32_t tier, objects;
+} sending;
+
+struct batch {
   neap__storer *storer;
   uint32_t count, tiers_left, tiers_silent; /* that have not let go; that have not answered */
   offered *objects[BATCH_OBJECTS];
-} batch;
+  sending sendings[NEAP_TIERS_MAX];
+};
+
+_Static_assert(BATCH_OBJECTS <= 32 && NEAP_TIERS_MAX <= 32, "their sets are bits of a word");
 
 struct neap__storer {
   neap__storer_config config;
   pthread_mutex_t lock; /* the queue */
   pthread_cond_t idle;
   offered *head, **tail;
+  offered *unplanned, **unplanned_tail; /* offers, one behind the other */
   bool closing;
   bool left_open; /* by a close that ran out of patience: the last batch frees */
   neap__job job;
@@ -41,7 +59,7 @@ struct neap__storer {
   uint64_t refusal_logged_ns, failure_logged_ns;
   uint32_t unanswered; /* batches. Loop thread */
   _Atomic uint64_t pending_bytes, submitted, submitted_objects, completed, completed_objects, failed_objects;
-  _Atomic uint64_t refused_objects, refused_bytes;
+  _Atomic uint64_t refused_objects, refused_bytes, planned_out_objects;
   _Atomic uint32_t pending_objects, in_flight;
 };
 
@@ -79,27 +97,85 @@ static offered *offer_one(neap__storer *st, const neap__key *key) {
     neap__l1_release(st->config.l1, lease, UINT32_MAX);
     return NULL;
   }
-  *o = (offered){.lease = lease, .key = *key, .bytes = view.bytes};
+  *o = (offered){.lease = lease, .key = *key, .bytes = view.bytes, .slot = view.slot};
   atomic_fetch_add(&st->pending_bytes, view.bytes);
   atomic_fetch_add(&st->pending_objects, 1);
   return o;
 }
 
-void neap__storer_offer(neap__storer *st, uint32_t count, const neap__key *keys) {
+void neap__storer_offer(neap__storer *st, uint32_t request, uint32_t count, const neap__key *keys, const uint32_t *at) {
   if (!neap__tier_set_count(st->config.tiers)) return;
   neap__names *names = neap__l1_names(st->config.l1);
-  bool any = false;
+  offered *first = NULL, **last = &first;
+  uint32_t group = 0;
   pthread_mutex_lock(&st->lock);
   for (uint32_t i = 0; i < count && !st->closing; i++) {
     if (!neap__names_primary(names, keys[i].space)) continue;
     offered *o = offer_one(st, &keys[i]);
     if (!o) continue;
-    *st->tail = o;
-    st->tail = &o->next;
-    any = true;
+    o->pos = at ? at[i] : i;
+    o->request = request;
+    *last = o;
+    last = &o->next;
+    group++;
+  }
+  if (first) {
+    bool plans = st->unplanned || neap__stream_wants(st->config.stream) & NEAP__HAS_STORE_PLAN;
+    first->group = group;
+    offered ***tail = plans ? &st->unplanned_tail : &st->tail;
+    **tail = first;
+    *tail = last;
   }
   pthread_mutex_unlock(&st->lock);
-  if (any) post(st);
+  if (first) post(st);
+}
+
+/* --- the plan, on the loop thread ----------------------------------------------------------------------------- */
+
+/* Asks where the chunks of an offer go; without an answer, everywhere. */
+static void make_plan(neap__storer *st, offered *first, uint32_t count) {
+  neap_tier_view views[NEAP_TIERS_MAX];
+  uint32_t cut[NEAP_TIERS_MAX] = {0}, i = 0;
+  neap_plan_chunk *chunks = malloc(count * sizeof *chunks);
+  if (!chunks) return;
+  for (offered *o = first; o; o = o->next) chunks[i++] = neap__plan_chunk(&o->key, o->slot, o->bytes, o->pos);
+  neap_store_plan plan = {.size = sizeof plan,
+                          .tenant = first->key.tenant,
+                          .request = first->request,
+                          .chunks = count,
+                          .tiers = neap__plan_tiers(st->config.tiers, views),
+                          .tier = views,
+                          .cut = cut};
+  for (uint32_t t = 0; t < plan.tiers; t++) cut[t] = views[t].name[0] ? count : 0;
+  bool planned = plan.tiers && neap__stream_store_plan(st->config.stream, &plan, chunks);
+  free(chunks);
+  i = 0;
+  for (offered *o = first; o && planned; o = o->next, i++)
+    for (uint32_t t = 0; t < plan.tiers; t++)
+      if (i >= cut[t]) o->skip |= 1u << t;
+}
+
+/* The first offer without a plan gets one and may go. While it is in neither queue it counts as a batch in flight. */
+static bool plan_one(neap__storer *st) {
+  pthread_mutex_lock(&st->lock);
+  offered *first = st->unplanned, *last = first;
+  uint32_t count = first ? first->group : 0;
+  for (uint32_t i = 1; i < count; i++) last = last->next;
+  if (first) {
+    st->unplanned = last->next;
+    if (!st->unplanned) st->unplanned_tail = &st->unplanned;
+    last->next = NULL;
+    atomic_fetch_add(&st->in_flight, 1);
+  }
+  pthread_mutex_unlock(&st->lock);
+  if (!first) return false;
+  make_plan(st, first, count);
+  pthread_mutex_lock(&st->lock);
+  *st->tail = first;
+  st->tail = &last->next;
+  atomic_fetch_sub(&st->in_flight, 1);
+  pthread_mutex_unlock(&st->lock);
+  return true;
 }
 
 /* --- storing, on the loop thread ------------------------------------------------------------------------------ */
@@ -139,13 +215,21 @@ static bool is_told(neap__tier *tier) {
   return stats.store_paused || stats.breaker != NEAP_BREAKER_CLOSED;
 }
 
+static uint32_t lowest(uint32_t bits) { return (uint32_t)__builtin_ctz(bits); }
+
 static void stored(neap__task *task) {
-  batch *b = task->ctx;
-  uint32_t failed = 0;
+  const sending *to = task->ctx;
+  batch *b = to->batch;
+  uint32_t failed = 0, left = to->objects;
   int reason = 0;
-  for (uint32_t i = 0; i < task->op.count; i++) {
-    if (task->op.objects[i].result == 0) continue;
-    b->objects[i]->missing = true;
+  for (uint32_t i = 0; i < task->op.count; i++, left &= left - 1) {
+    offered *o = b->objects[lowest(left)];
+    if (task->op.objects[i].result == 0) {
+      neap__l1_tell_tier(b->storer->config.l1, o->lease, NEAP_EV_STORED, to->tier);
+      neap__known_note(b->storer->config.known, &o->key);
+      continue;
+    }
+    o->missing = true;
     reason = task->op.objects[i].result;
     failed++;
   }
@@ -160,7 +244,7 @@ static void stored(neap__task *task) {
 }
 
 static void let_go(neap__task *task) {
-  batch *b = task->ctx;
+  batch *b = ((const sending *)task->ctx)->batch;
   neap__task_free(task);
   batch_left(b);
 }
@@ -176,8 +260,26 @@ static uint32_t routes(const neap__storer *st) {
   return count;
 }
 
-static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
-  neap__task *task = neap__tier_config_of(tier)->persist_enabled ? neap__task_new(NEAP_OP_STORE, b->count) : NULL;
+/* The objects of a batch that a tier is to get; the others are missing from it. */
+static sending *choose(batch *b, uint32_t tier) {
+  sending *to = &b->sendings[tier];
+  *to = (sending){.batch = b, .tier = tier};
+  for (uint32_t i = 0; i < b->count; i++) {
+    if (!(b->objects[i]->skip >> tier & 1u)) {
+      to->objects |= 1u << i;
+      continue;
+    }
+    b->objects[i]->missing = true;
+    atomic_fetch_add(&b->storer->planned_out_objects, 1);
+  }
+  return to;
+}
+
+static void submit_to(neap__storer *st, batch *b, neap__tier *tier, uint32_t index) {
+  sending *to = choose(b, index);
+  uint32_t count = (uint32_t)__builtin_popcount(to->objects);
+  bool wanted = neap__tier_config_of(tier)->persist_enabled && count > 0;
+  neap__task *task = wanted ? neap__task_new(NEAP_OP_STORE, count) : NULL;
   if (!task) {
     skip_tier(b);
     batch_answered(b);
@@ -185,22 +287,24 @@ static void submit_to(neap__storer *st, batch *b, neap__tier *tier) {
     return;
   }
   neap__names *names = neap__l1_names(st->config.l1);
-  for (uint32_t i = 0; i < b->count; i++) {
+  uint32_t left = to->objects;
+  for (uint32_t i = 0; i < count; i++, left &= left - 1) {
+    const offered *o = b->objects[lowest(left)];
     neap__view view;
-    int rc = neap__l1_view(st->config.l1, b->objects[i]->lease, &view);
+    int rc = neap__l1_view(st->config.l1, o->lease, &view);
     NEAP_ASSERT(rc == 0); /* the batch holds the lease */
-    task->keys[i] = b->objects[i]->key;
-    task->op.objects[i].key = neap__names_object_key(names, &b->objects[i]->key);
+    task->keys[i] = o->key;
+    task->op.objects[i].key = neap__names_object_key(names, &o->key);
     task->op.objects[i].data = view.data;
     task->op.objects[i].bytes = view.bytes;
   }
-  task->ctx = b;
+  task->ctx = to;
   task->done = stored;
   task->release = let_go;
   atomic_fetch_add(&st->submitted, 1);
-  atomic_fetch_add(&st->submitted_objects, b->count);
+  atomic_fetch_add(&st->submitted_objects, count);
   if (neap__tier_submit(tier, task, 0) == 0) return;
-  atomic_fetch_add(&st->failed_objects, b->count);
+  atomic_fetch_add(&st->failed_objects, count);
   skip_tier(b);
   batch_answered(b);
   let_go(task);
@@ -215,6 +319,7 @@ static batch *next_batch(neap__storer *st) {
     st->head = st->head->next;
   }
   if (!st->head) st->tail = &st->head;
+  if (b->count) atomic_fetch_add(&st->in_flight, 1); /* here, so that close sees it in the queue or in flight */
   pthread_mutex_unlock(&st->lock);
   if (b->count) return b;
   free(b);
@@ -230,15 +335,15 @@ static void storer_free(neap__storer *st) {
 static void submit_batches(neap__storer *st) {
   while (st->unanswered < BATCHES_IN_FLIGHT) {
     batch *b = next_batch(st);
+    if (!b && plan_one(st)) continue;
     if (!b) return;
     b->storer = st;
     b->tiers_left = b->tiers_silent = routes(st) + 1; /* one is this function, so that b lives until then */
     if (b->tiers_left == 1) skip_tier(b);             /* the last tier was detached meanwhile */
     st->unanswered++;
-    atomic_fetch_add(&st->in_flight, 1);
     for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) {
       neap__tier *tier = neap__tier_set_route(st->config.tiers, i);
-      if (tier) submit_to(st, b, tier);
+      if (tier) submit_to(st, b, tier, i);
     }
     batch_answered(b);
     batch_left(b);
@@ -251,7 +356,7 @@ static void drain(neap__job *job) {
   atomic_store(&st->posted, false);
   submit_batches(st);
   pthread_mutex_lock(&st->lock);
-  bool last = st->left_open && !atomic_load(&st->in_flight);
+  bool last = st->left_open && !atomic_load(&st->in_flight) && !st->head;
   pthread_mutex_unlock(&st->lock);
   if (last) storer_free(st);
 }
@@ -263,6 +368,7 @@ int neap__storer_open(const neap__storer_config *config, neap__storer **out) {
   if (!st) return NEAP_ENOMEM;
   st->config = *config;
   st->tail = &st->head;
+  st->unplanned_tail = &st->unplanned;
   st->job.run = drain;
   pthread_mutex_init(&st->lock, NULL);
   pthread_condattr_t attr;
@@ -282,11 +388,13 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   pthread_mutex_lock(&st->lock);
   st->closing = true;
   int timed_out = 0;
-  while ((st->head || atomic_load(&st->in_flight)) && !timed_out)
+  while ((st->head || st->unplanned || atomic_load(&st->in_flight)) && !timed_out)
     timed_out = pthread_cond_timedwait(&st->idle, &st->lock, &at);
+  *st->tail = st->unplanned;
   offered *left = st->head;
-  st->head = NULL;
+  st->head = st->unplanned = NULL;
   st->tail = &st->head;
+  st->unplanned_tail = &st->unplanned;
   pthread_mutex_unlock(&st->lock);
   for (uint32_t n = 0; left; n++) {
     offered *next = left->next;
@@ -297,9 +405,10 @@ void neap__storer_close(neap__storer *st, uint64_t grace_ms) {
   }
   pthread_mutex_lock(&st->lock);
   uint32_t in_flight = atomic_load(&st->in_flight);
-  st->left_open = in_flight > 0;
+  bool left_open = in_flight > 0 || st->head; /* what was being planned came after all */
+  st->left_open = left_open;
   pthread_mutex_unlock(&st->lock);
-  if (in_flight) { /* st may be gone already */
+  if (left_open) { /* st may be gone already */
     NEAP_LOG_ERROR("%u store batches are still in flight after %llu ms; their memory stays pinned", in_flight,
                    (unsigned long long)grace_ms);
     return;
@@ -316,6 +425,7 @@ void neap__storer_stats_get(neap__storer *st, neap__storer_stats *out) {
                               .failed_objects = atomic_load(&st->failed_objects),
                               .refused_objects = atomic_load(&st->refused_objects),
                               .refused_bytes = atomic_load(&st->refused_bytes),
+                              .planned_out_objects = atomic_load(&st->planned_out_objects),
                               .pending_bytes = atomic_load(&st->pending_bytes),
                               .pending_objects = atomic_load(&st->pending_objects),
                               .in_flight = atomic_load(&st->in_flight)};

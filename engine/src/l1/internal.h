@@ -6,7 +6,7 @@
  * 0 -> 1 of pins. Without a lock: giving back a lease (one compare-and-swap on its word), 1 -> 0 of pins.
  *
  * l1.c opens, takes over, closes | object.c the life of objects and leases | remove.c the ways out |
- * inspect.c looking, checking | prefault.c first touch | arena.c whose bytes | segment.c the files */
+ * tell.c events | inspect.c looking, checking | prefault.c first touch | arena.c whose bytes | segment.c the files */
 #pragma once
 #include <pthread.h>
 
@@ -32,6 +32,7 @@ struct neap__l1 {
   uint32_t leases_per_shard, bucket_mask;
   _Atomic uint32_t *chain; /* slot -> next slot + 1 of its bucket */
   _Atomic uint32_t *pins;  /* slot -> leases on it */
+  uint8_t *told_pinned;    /* slot -> the last thing told was PIN; under its shard's lock */
   neap__shard shards[NEAP_SHARDS];
   pthread_mutex_t arena_lock;
   neap__arena *arena;
@@ -76,7 +77,6 @@ void neap__l1_unlink(neap__l1 *l1, uint32_t slot); /* out of its chain; shard lo
 uint64_t neap__l1_rounded(const neap__l1 *l1, uint64_t bytes);
 uint32_t neap__l1_fingerprint(const neap__l1 *l1, uint64_t offset, uint64_t bytes);
 uint32_t neap__l1_seal(const neap__slot *slot);
-void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t request);
 /* Takes a resident slot out of the index: frees it, or dooms it while it has leases. Shard locked. */
 void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason);
 /* Takes a staged slot out of the index; its writer may still be at work. Shard locked. */
@@ -88,6 +88,23 @@ neap__lease_record *neap__l1_record(neap__l1 *l1, neap__lease lease, uint64_t *w
 neap__lease neap__l1_handle(const neap__l1 *l1, const neap__lease_record *record, uint64_t word);
 /* Puts an unused record into its shard's free list. While opening. */
 void neap__l1_lease_recycle(neap__l1 *l1, uint32_t id);
+
+/* The shard of a slot, locked, if the slot is resident or staged now; else NULL. (remove.c) */
+neap__shard *neap__l1_lock_slot(neap__l1 *l1, uint32_t slot, uint32_t *state);
+
+/* --- tell.c --------------------------------------------------------------------------------------------------- */
+
+static inline bool neap__l1_wants(const neap__l1 *l1, uint32_t events) {
+  return (atomic_load_explicit(l1->config.wanted, memory_order_relaxed) & events) != 0;
+}
+#define NEAP__WANTS_PINS (NEAP_WANTS(PIN) | NEAP_WANTS(UNPIN))
+
+uint32_t neap__l1_now_ms(const neap__l1 *l1);
+neap_event neap__l1_slot_event(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos, uint32_t time_ms);
+void neap__l1_tell_insert(neap__l1 *l1, uint32_t slot, uint32_t pos, uint32_t request);
+void neap__l1_tell_remove(neap__l1 *l1, uint32_t slot, neap_remove_reason reason);
+/* A resident slot has leases or has none, now. Shard locked. */
+void neap__l1_tell_pin(neap__l1 *l1, uint32_t slot);
 
 /* --- prefault.c ----------------------------------------------------------------------------------------------- */
 

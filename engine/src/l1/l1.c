@@ -43,7 +43,8 @@ static int open_tables(neap__l1 *l1, uint32_t slots) {
   l1->chain = calloc(slots, sizeof *l1->chain);
   l1->pins = calloc(slots, sizeof *l1->pins);
   l1->tenant_bytes = calloc(NEAP_TENANTS_MAX, sizeof *l1->tenant_bytes);
-  bool ok = l1->chain && l1->pins && l1->tenant_bytes;
+  l1->told_pinned = calloc(slots, 1);
+  bool ok = l1->chain && l1->pins && l1->told_pinned && l1->tenant_bytes;
   for (uint32_t i = 0; i < NEAP_SHARDS; i++) {
     pthread_mutex_init(&l1->shards[i].lock, NULL);
     l1->shards[i].buckets = calloc(buckets, sizeof *l1->shards[i].buckets);
@@ -198,7 +199,7 @@ static int take_over(neap__l1 *l1, uint32_t slots, neap__l1_report *report) {
   }
   settle_leases(l1, slots, report);
   qsort(found, residents, sizeof *found, by_stamp);
-  for (uint32_t i = 0; i < residents; i++) neap__l1_emit(l1, NEAP_EV_INSERT, 0, found[i].slot, 0);
+  for (uint32_t i = 0; i < residents; i++) neap__l1_tell_insert(l1, found[i].slot, 0, 0);
   report->kept = residents;
   report->took_over = true;
   free(found);
@@ -226,7 +227,9 @@ int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report
   neap__l1 *l1 = aligned_alloc(64, (sizeof *l1 + 63) / 64 * 64);
   if (!l1) return neap__fail(err, NEAP_ENOMEM, "out of memory opening L1");
   memset(l1, 0, sizeof *l1);
+  static const _Atomic uint32_t nothing = 0;
   l1->config = *config;
+  if (!config->wanted || !config->emit) l1->config.wanted = &nothing;
   l1->opened_ns = neap__now_ns();
   uint32_t slots = neap__l1_slots(config);
   rc = neap__segment_open(config, slots, &l1->segment, report, err);
@@ -241,6 +244,7 @@ int neap__l1_open(const neap__l1_config *config, neap__l1 **out, neap__l1_report
   if (!rc && l1->segment.took_over && (rc = take_over(l1, slots, report)) != 0)
     neap__fail(err, rc, "out of memory taking over %u slots", slots);
   if (!rc) neap__arena_rebuilt(l1->arena);
+  if (!rc) neap__l1_tell_pins(l1);
   if (!rc && config->prefault && (rc = neap__prefault_start(l1->segment.pool, config->pool_bytes, &l1->prefault)) != 0)
     neap__fail(err, rc, "cannot start the prefault thread");
   if (rc) {
@@ -264,6 +268,7 @@ void neap__l1_close(neap__l1 *l1, bool keep) {
   pthread_mutex_destroy(&l1->arena_lock);
   free(l1->chain);
   free(l1->pins);
+  free(l1->told_pinned);
   free(l1->tenant_bytes);
   free(l1);
 }

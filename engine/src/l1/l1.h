@@ -68,6 +68,13 @@ typedef struct neap__l1_config {
   /* Called after a state change with the events of one call, in order. May be NULL. Must not call back into L1. */
   void (*emit)(void *ctx, const neap_event *events, uint32_t count);
   void *emit_ctx;
+  /* Which events somebody wants, NEAP_WANTS(...), read whenever one might be made; NULL: none of the optional ones.
+   * INSERT, HIT and REMOVE are always told. */
+  const _Atomic uint32_t *wanted;
+  /* Called when an object becomes resident (reason 0) and when it leaves. May be NULL. A shard is locked: must be quick
+   * and must not call back into L1. */
+  void (*moved)(void *ctx, const neap__key *key, neap_remove_reason reason, uint64_t bytes);
+  void *moved_ctx;
 } neap__l1_config;
 
 /* What neap__l1_open found. */
@@ -124,6 +131,9 @@ int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owne
 /* Gives a staged buffer back unpublished. NEAP_ESTALE: not a staged lease. */
 int neap__l1_abort(neap__l1 *l1, neap__lease lease);
 
+/* Where the chunk of a staged object stands in its request, for its INSERT. Nothing if it is not a staged lease. */
+void neap__l1_place(neap__l1 *l1, neap__lease lease, uint32_t pos);
+
 /* The writer's lease that `owner` (kind, id and tag) holds on key, or NEAP_NO_LEASE. */
 neap__lease neap__l1_staged(neap__l1 *l1, const neap__key *key, const neap__owner *owner);
 
@@ -156,6 +166,20 @@ void neap__l1_each_lease(neap__l1 *l1,
  * position of keys[0] in its request, counting down. Absent keys are skipped. The events come together, after the
  * locks are gone: the slot of a HIT may by then be free, or another object's. */
 void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_t pos, uint32_t request);
+
+/* --- telling what is not L1's own doing; each does nothing unless somebody wants it ----------------------------- */
+
+/* STORED or LOADED: what a lease is on is in second-level tier `tier`. */
+void neap__l1_tell_tier(neap__l1 *l1, neap__lease lease, neap_event_type type, uint32_t tier);
+/* MISS: a chunk that is not resident was asked for. */
+void neap__l1_tell_miss(neap__l1 *l1, const neap__key *key, uint32_t pos, uint32_t request);
+/* REQUEST: its chunks are touched next. session 0: none. */
+void neap__l1_tell_request(neap__l1 *l1, uint32_t tenant, uint32_t request, uint64_t session, uint32_t chunks);
+/* TICK. */
+void neap__l1_tell_tick(neap__l1 *l1);
+/* PIN and UNPIN are told from now on, and what has changed since they were last wanted is told at once: after whoever
+ * wants them has begun to. Walks over all slots. */
+void neap__l1_tell_pins(neap__l1 *l1);
 
 /* --- removing ------------------------------------------------------------------------------------------------- */
 
@@ -191,6 +215,15 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out);
 double neap__l1_usage(neap__l1 *l1);
 uint32_t neap__l1_objects(neap__l1 *l1);                       /* resident objects; cheap */
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant); /* exact bytes of residents, rounded to align_bytes */
+
+/* What L1 has under a key at this moment. */
+typedef struct neap__l1_found {
+  bool resident, temporary; /* temporary: leaves with its last lease */
+  uint32_t staged;          /* buffers that are being written */
+  uint32_t slot, leases;    /* of the resident object */
+  uint64_t bytes;
+} neap__l1_found;
+void neap__l1_look(neap__l1 *l1, const neap__key *key, neap__l1_found *out);
 
 /* Calls visit for each resident object until it returns false. The key is a copy; nothing is locked during visit. */
 void neap__l1_each_object(neap__l1 *l1, bool (*visit)(void *ctx, uint32_t slot, const neap__key *key, uint64_t bytes),

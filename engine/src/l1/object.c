@@ -54,27 +54,6 @@ uint32_t neap__l1_seal(const neap__slot *slot) {
   return neap__crc32c(neap__crc32c(0, &slot->key, sizeof slot->key), &slot->offset, 2 * sizeof slot->offset);
 }
 
-static uint32_t now_ms(const neap__l1 *l1) { return (uint32_t)((neap__now_ns() - l1->opened_ns) / 1000000); }
-
-static neap_event event_of(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos, uint32_t time_ms) {
-  const neap__slot *s = &l1->slots[slot];
-  neap_event event = {.slot = slot, .type = (uint8_t)type, .time_ms = time_ms};
-  memcpy(&event.h1, s->key.hash, 4);
-  memcpy(&event.h2, s->key.hash + 4, 4);
-  event.pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
-  event.tenant = s->key.tenant;
-  event.kib = (uint32_t)((s->bytes + 1023) / 1024);
-  return event;
-}
-
-void neap__l1_emit(neap__l1 *l1, neap_event_type type, neap_remove_reason reason, uint32_t slot, uint32_t request) {
-  if (!l1->config.emit) return;
-  neap_event event = event_of(l1, type, slot, 0, now_ms(l1));
-  event.detail = (uint8_t)reason;
-  event.request = request;
-  l1->config.emit(l1->config.emit_ctx, &event, 1);
-}
-
 /* The resident slot of key, or NEAP_NO_SLOT; *staged tells whether anybody is writing it. Shard locked. */
 static uint32_t find(neap__l1 *l1, const neap__key *key, uint64_t hash, bool *staged) {
   if (staged) *staged = false;
@@ -165,6 +144,7 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
   uint64_t word = neap__lease_word(generation, owner->kind | flags, NEAP_MAX(NEAP_MIN(readers, UINT16_MAX), 1));
   atomic_fetch_add(&l1->pins[slot], 1);
   atomic_store_explicit(&record->word, word, memory_order_release);
+  if (neap__l1_wants(l1, NEAP__WANTS_PINS) && !(flags & NEAP_LEASE_WRITE)) neap__l1_tell_pin(l1, slot);
   return neap__l1_handle(l1, record, word);
 }
 
@@ -172,15 +152,18 @@ static neap__lease lease_grant(neap__l1 *l1, neap__shard *shard, uint32_t slot, 
 static void unpin(neap__l1 *l1, neap__shard *shard, uint32_t slot, uint32_t generation) {
   if (atomic_fetch_sub(&l1->pins[slot], 1) != 1) return;
   uint64_t word = atomic_load(&l1->slots[slot].word);
-  bool expires = neap__slot_state(word) == NEAP_SLOT_DOOMED ||
-                 (neap__slot_state(word) == NEAP_SLOT_RESIDENT && (word & NEAP_SLOT_TEMPORARY));
-  if (!expires || neap__slot_generation(word) != generation) return;
+  bool resident = neap__slot_state(word) == NEAP_SLOT_RESIDENT;
+  bool doomed = neap__slot_state(word) == NEAP_SLOT_DOOMED, expires = resident && (word & NEAP_SLOT_TEMPORARY);
+  bool told = resident && (atomic_load(l1->config.wanted) & NEAP__WANTS_PINS);
+  if (!(doomed || expires || told) || neap__slot_generation(word) != generation) return;
   pthread_mutex_lock(&shard->lock);
   if (atomic_load(&l1->slots[slot].word) == word && atomic_load(&l1->pins[slot]) == 0) {
-    if (neap__slot_state(word) == NEAP_SLOT_DOOMED)
+    if (doomed)
       neap__l1_free(l1, slot);
-    else
+    else if (expires)
       neap__l1_expel(l1, slot, NEAP_REMOVE_EXPIRE);
+    else
+      neap__l1_tell_pin(l1, slot);
   }
   pthread_mutex_unlock(&shard->lock);
 }
@@ -202,7 +185,7 @@ void neap__l1_expel(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
   neap__slot *s = &l1->slots[slot];
   uint64_t word = atomic_load(&s->word);
   neap__l1_unlink(l1, slot);
-  neap__l1_emit(l1, NEAP_EV_REMOVE, reason, slot, 0);
+  neap__l1_tell_remove(l1, slot, reason);
   atomic_fetch_sub(&l1->tenant_bytes[s->key.tenant], neap__l1_rounded(l1, s->bytes));
   atomic_fetch_sub(&l1->objects, 1);
   /* The word first, then the pins: a release that ends the last lease meanwhile sees DOOMED and frees, or its pin is
@@ -365,12 +348,23 @@ static void admit(neap__l1 *l1, uint32_t slot, uint32_t request) {
   neap__slot *s = &l1->slots[slot];
   uint64_t word = atomic_load(&s->word);
   unstage(l1, slot);
+  uint32_t pos = (uint32_t)atomic_load(&s->stamp);
   atomic_store(&s->stamp, atomic_fetch_add(&l1->segment.header->stamp, 1) + 1);
   atomic_fetch_add(&l1->tenant_bytes[s->key.tenant], neap__l1_rounded(l1, s->bytes));
   atomic_fetch_add(&l1->objects, 1);
   atomic_fetch_add(&l1->inserted_objects, 1);
   atomic_store(&s->word, neap__slot_word(neap__slot_generation(word), word & 0xff00, NEAP_SLOT_RESIDENT));
-  neap__l1_emit(l1, NEAP_EV_INSERT, 0, slot, request);
+  neap__l1_tell_insert(l1, slot, pos, request);
+}
+
+/* Until it is resident a slot has no recency: its stamp says where its chunk stands. */
+void neap__l1_place(neap__l1 *l1, neap__lease lease, uint32_t pos) {
+  uint32_t slot;
+  neap__shard *shard = claim_staged(l1, lease, &slot);
+  if (!shard) return;
+  if (neap__slot_state(atomic_load(&l1->slots[slot].word)) == NEAP_SLOT_STAGED)
+    atomic_store(&l1->slots[slot].stamp, pos);
+  pthread_mutex_unlock(&shard->lock);
 }
 
 int neap__l1_commit(neap__l1 *l1, neap__lease lease, bool *won, const neap__owner *pin_owner, uint32_t readers,
@@ -513,7 +507,7 @@ int neap__l1_release(neap__l1 *l1, neap__lease lease, uint32_t readers) {
 void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_t pos, uint32_t request) {
   uint64_t hashes[LOOK_AHEAD];
   neap_event events[LOOK_AHEAD];
-  uint32_t told = 0, time_ms = l1->config.emit ? now_ms(l1) : 0;
+  uint32_t told = 0, time_ms = l1->config.emit ? neap__l1_now_ms(l1) : 0;
   for (uint32_t i = 0; i < count; i++) {
     if (i % LOOK_AHEAD == 0) look_ahead(l1, NEAP_MIN(count - i, LOOK_AHEAD), &keys[i], hashes);
     uint64_t hash = hashes[i % LOOK_AHEAD];
@@ -523,7 +517,7 @@ void neap__l1_touch(neap__l1 *l1, uint32_t count, const neap__key *keys, uint32_
     if (slot != NEAP_NO_SLOT) {
       uint64_t stamp = atomic_fetch_add(&l1->segment.header->stamp, 1) + 1;
       atomic_store_explicit(&l1->slots[slot].stamp, stamp, memory_order_relaxed);
-      events[told] = event_of(l1, NEAP_EV_HIT, slot, pos > i ? pos - i : 0, time_ms);
+      events[told] = neap__l1_slot_event(l1, NEAP_EV_HIT, slot, pos > i ? pos - i : 0, time_ms);
       events[told++].request = request;
     }
     pthread_mutex_unlock(&shard->lock);

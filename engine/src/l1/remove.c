@@ -7,8 +7,7 @@
 
 #include "l1/internal.h"
 
-/* The shard of a slot, locked, if the slot is resident or staged now; else NULL. */
-static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t *state) {
+neap__shard *neap__l1_lock_slot(neap__l1 *l1, uint32_t slot, uint32_t *state) {
   for (;;) {
     uint64_t word = atomic_load(&l1->slots[slot].word);
     *state = neap__slot_state(word);
@@ -23,7 +22,7 @@ static neap__shard *lock_slot(neap__l1 *l1, uint32_t slot, uint32_t *state) {
 int64_t neap__l1_evict(neap__l1 *l1, uint32_t slot) {
   if (slot >= l1->segment.header->slots_max) return NEAP_ENOENT;
   uint32_t state;
-  neap__shard *shard = lock_slot(l1, slot, &state);
+  neap__shard *shard = neap__l1_lock_slot(l1, slot, &state);
   if (!shard) return NEAP_ENOENT;
   int64_t freed = state == NEAP_SLOT_RESIDENT ? NEAP_EBUSY : NEAP_ENOENT;
   if (state == NEAP_SLOT_RESIDENT && atomic_load(&l1->pins[slot]) == 0) {
@@ -78,7 +77,7 @@ uint32_t neap__l1_clear(neap__l1 *l1, bool force) {
   uint32_t removed = 0, high = atomic_load(&l1->segment.header->slots_high);
   for (uint32_t slot = 0; slot < high; slot++) {
     uint32_t state;
-    neap__shard *shard = lock_slot(l1, slot, &state);
+    neap__shard *shard = neap__l1_lock_slot(l1, slot, &state);
     if (!shard) continue;
     if (state == NEAP_SLOT_STAGED && force) neap__l1_doom_staged(l1, slot);
     if (state == NEAP_SLOT_RESIDENT && (force || atomic_load(&l1->pins[slot]) == 0)) {

@@ -28,7 +28,7 @@ typedef struct neap__slot {
   _Atomic uint64_t word;
   neap__key key;
   uint64_t offset, bytes;
-  _Atomic uint64_t stamp; /* recency: larger is more recent */
+  _Atomic uint64_t stamp; /* recency: larger is more recent; staged: position in its request */
   uint32_t fingerprint;   /* of the bytes, set at commit */
   uint32_t seal;
   uint32_t writer; /* staged: lease record of the writer */

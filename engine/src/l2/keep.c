@@ -244,6 +244,16 @@ static bool sanitize(neap_object *o) {
   return sane;
 }
 
+/* How long it took, queueing aside, if all of it was done. Under the lock. */
+static void measure(neap__flight *flight) {
+  bool store = flight->op.kind == NEAP_OP_STORE;
+  if (!neap__flight_moves(flight) || flight->expired || flight->bounced || flight->bytes == 0) return;
+  for (uint32_t i = 0; i < flight->op.count; i++)
+    if (flight->objects[i].result != 0 || (store && flight->objects[i].stored_bytes == 0)) return;
+  neap__pace_note(store ? &flight->tier->store_pace : &flight->tier->load_pace, (double)flight->bytes / (1 << 20),
+                  (double)(neap__now_ns() - flight->start_ns) / 1e3);
+}
+
 void neap__keep_settle(neap__flight *flight) {
   neap__tier *tier = flight->tier;
   neap__tier_stats *stats = &tier->stats;
@@ -251,6 +261,7 @@ void neap__keep_settle(neap__flight *flight) {
   stats->in_flight_stores -= flight->op.kind == NEAP_OP_STORE;
   stats->in_flight_loads -= flight->op.kind == NEAP_OP_LOAD;
   if (flight->op.kind == NEAP_OP_LOAD) stats->in_flight_load_bytes -= flight->bytes;
+  stats->in_flight_objects -= neap__flight_moves(flight) ? flight->op.count : 0;
 
   for (uint32_t i = 0; i < flight->op.count; i++) {
     sane &= sanitize(&flight->objects[i]);
@@ -258,6 +269,7 @@ void neap__keep_settle(neap__flight *flight) {
     answered |= !neap__guard_is_silence(flight->objects[i].result);
   }
   if (!flight->expired && !flight->bounced && !neap__mount_is_old(flight)) neap__guard_note(tier, answered);
+  measure(flight);
   if (!sane) NEAP_LOG_ERROR("%s gave a result that is no error code; taken as NEAP_EIO", tier->name);
 }
 

@@ -65,6 +65,10 @@ bool neap__flight_writes(const neap__flight *flight) {
   return flight->op.kind == NEAP_OP_STORE || flight->op.kind == NEAP_OP_REMOVE;
 }
 
+bool neap__flight_moves(const neap__flight *flight) {
+  return flight->op.kind == NEAP_OP_STORE || flight->op.kind == NEAP_OP_LOAD;
+}
+
 static neap__flight_queue *queue_of(neap__tier *tier, const neap__flight *flight) {
   return neap__flight_writes(flight) ? &tier->writes : &tier->reads;
 }
@@ -345,6 +349,7 @@ static void start(neap__tier *tier, neap__flight *flight) {
   tier->stats.in_flight_stores += flight->op.kind == NEAP_OP_STORE;
   tier->stats.in_flight_loads += flight->op.kind == NEAP_OP_LOAD;
   if (flight->op.kind == NEAP_OP_LOAD) tier->stats.in_flight_load_bytes += flight->bytes;
+  tier->stats.in_flight_objects += neap__flight_moves(flight) ? flight->op.count : 0;
   pthread_mutex_unlock(&tier->lock);
 
   if (flight->op.kind == NEAP_OP_STORE) {
@@ -390,6 +395,7 @@ void neap__tier_pump(neap__tier *tier) {
     pthread_mutex_lock(&tier->lock);
     tier->flying[tier->flying_count++] = flight;
     tier->stats.in_flight_stores++;
+    tier->stats.in_flight_objects += flight->op.count;
     pthread_mutex_unlock(&tier->lock);
     tier->writes_in_flight++;
     flight->claimed = 0;
@@ -612,6 +618,9 @@ void neap__tier_stats_get(neap__tier *tier, neap__tier_stats *out) {
   pthread_mutex_lock(&tier->lock);
   *out = tier->stats;
   out->used_bytes = neap__catalogue_bytes(tier->catalogue);
+  double first_us; /* of a store: nobody waits for its beginning */
+  neap__pace_get(&tier->store_pace, &first_us, &out->store_us_per_mib);
+  neap__pace_get(&tier->load_pace, &out->load_first_us, &out->load_us_per_mib);
   out->store_paused = neap__now_ns() < out->no_space_until_ns;
   pthread_mutex_unlock(&tier->lock);
 }

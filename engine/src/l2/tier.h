@@ -97,7 +97,9 @@ typedef struct neap__tier_stats {
   uint64_t queue_refused, deadlines, quarantined;
   uint64_t used_bytes, capacity_bytes; /* capacity 0: not bounded */
   uint32_t queued, in_flight_stores, in_flight_loads;
+  uint32_t in_flight_objects; /* of stores and loads that the adapter has */
   uint64_t in_flight_load_bytes;
+  double store_us_per_mib, load_us_per_mib, load_first_us; /* measured, see l2/pace.h; 0: not yet */
   uint64_t retried_objects, joined_stores; /* joined: offered while a store of the same key was under way */
   uint64_t breaker_opened, breaker_refused, negative_hits; /* objects, but for opened */
   uint64_t no_space_pauses, no_space_refused, no_space_until_ns;

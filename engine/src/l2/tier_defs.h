@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "l2/catalogue.h"
+#include "l2/pace.h"
 #include "l2/tier.h"
 
 #define NEAP_TIER_PROBES_MAX 4u /* of a breaker; beside what concurrency allows, for that may be used up by a hang */
@@ -131,6 +132,7 @@ struct neap__tier {
   uint32_t retired_next;
   neap__catalogue *catalogue;
   neap__tier_stats stats;
+  neap__pace store_pace, load_pace;
   uint64_t seq;
   uint32_t failures_in_row;
   neap__mount *older;   /* replaced, not yet closed */
@@ -145,6 +147,7 @@ struct neap__tier {
 /* A task with a flight. */
 neap__task *neap__task_flying(neap_op_kind kind, uint32_t count);
 bool neap__flight_writes(const neap__flight *flight); /* a store or a remove */
+bool neap__flight_moves(const neap__flight *flight);  /* a store or a load */
 void neap__tier_enqueue(neap__tier *tier, neap__task *task, uint64_t deadline_ns, bool ahead);
 void neap__tier_pump(neap__tier *tier);
 void neap__tier_arrived(neap__job *job);               /* run by the loop after host->done */

@@ -5,10 +5,13 @@
  * of the block hit ratio where all objects have one size. Of those never used again the least recently used goes first.
  * Logarithmic time per event (policy/ranked.h). */
 #include "policy/ranked.h"
+#include "policy/registry.h"
 
 static double belady_rank(neap__ranked *r, uint32_t slot) { return -(double)r->context->next[slot]; }
 
 static int belady_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
+  int rc = neap__policy_params(policy->name, context->params, NULL, 0, err);
+  if (rc != 0) return rc;
   if (context->next == NULL)
     return neap__fail(err, NEAP_EINVAL, "policy Belady needs to know the future; expected a replay of a trace");
   return neap__ranked_create(policy, context, belady_rank, self, err);

@@ -28,7 +28,8 @@ typedef struct neap__ghost_request {
   const uint32_t *chunk; /* [chunks] numbers, head of the prompt first */
   const uint32_t *next;  /* [chunks] when each is referenced next (neap_policy_context.next), or NULL */
   const uint32_t *units; /* by chunk number: size; NULL: each is 1 */
-  uint32_t chunks;
+  const uint32_t *soon;  /* [soon_count] chunks of requests to come: their places are fetched meanwhile; may be NULL */
+  uint32_t chunks, soon_count;
   uint32_t tenant, request, time_ms;
   uint64_t session;
 } neap__ghost_request;

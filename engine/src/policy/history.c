@@ -63,9 +63,15 @@ void neap__history_drop(neap__history *history, uint32_t ghost) {
   history->free = ghost;
 }
 
-void neap__history_remember(neap__history *history, const neap_event *ev, uint32_t most) {
-  most = NEAP_MIN(most, history->room);
-  if (most == 0) return;
-  while (history->list[0].count >= most) neap__history_drop(history, history->list[0].oldest);
+void neap__history_remember(neap__history *history, const neap_event *ev) {
+  if (history->room == 0) return;
+  if (history->list[0].count == history->room) neap__history_drop(history, history->list[0].oldest);
   neap__history_add(history, ev, 0);
+}
+
+bool neap__history_arrive(neap__history *history, const neap_event *ev, uint32_t most) {
+  uint32_t ghost = neap__history_find(history, ev);
+  if (ghost != 0) neap__history_drop(history, ghost);
+  while (history->list[0].count > most) neap__history_drop(history, history->list[0].oldest);
+  return ghost != 0;
 }

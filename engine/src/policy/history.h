@@ -4,7 +4,7 @@
  *
  * Exact (hash and tenant, no fingerprint: an inexact history tears holes into prefixes). One hash may be many objects,
  * one per rank, so equal ghosts may coexist and a return takes one of them, the latest first. A ghost is a number from
- * 1 to room. 28 bytes per ghost and 4 per bucket, untouched until something is evicted. One thread at a time. */
+ * 1 to room. 32 bytes per ghost and 4 per bucket, untouched until something is evicted. One thread at a time. */
 #pragma once
 #include "base/base.h"
 #include "policy/builtin.h"
@@ -14,6 +14,7 @@ typedef struct neap__ghost {
   uint32_t h1, h2, tenant;
   uint32_t chain; /* next in the same bucket; of a free ghost: next free one */
   uint32_t side;
+  uint32_t note; /* 0, and whatever its owner writes there */
 } neap__ghost;
 
 typedef struct neap__history {
@@ -39,5 +40,9 @@ static inline uint32_t neap__history_count(const neap__history *history) {
   return history->list[0].count + history->list[1].count;
 }
 
-/* Adds to side 0 and forgets the oldest beyond `most`. */
-void neap__history_remember(neap__history *history, const neap_event *ev, uint32_t most);
+/* A history of one side that holds `most` names at the time of an arrival: an arrival takes its own name away before
+ * the oldest ones are forgotten, so that what made room for it cannot push it out. */
+static inline uint32_t neap__history_room(uint32_t most) { return most != 0 ? most + 1 : 0; }
+void neap__history_remember(neap__history *history, const neap_event *ev);
+/* Whether the object's name was there. */
+bool neap__history_arrive(neap__history *history, const neap_event *ev, uint32_t most);

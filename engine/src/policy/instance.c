@@ -23,6 +23,11 @@ enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a vict
 #define FILTERED 256u
 #define REFUSED_MAX 10000u /* so many, and nine times what was accepted, are nonsense */
 
+/* An empty error without half a kilobyte of zeros: these questions are asked for every victim. */
+#define NO_ERROR(err) \
+  neap_error err;     \
+  err.text[0] = '\0'
+
 /* Residents in no order, for drawing samples. */
 typedef struct pool {
   uint32_t *slot, *place; /* [slots]; place[slot] is its index in slot[] */
@@ -145,6 +150,7 @@ static void note(neap__instance *in, const neap_event *ev) {
       break;
     case NEAP_EV_UNPIN: row->state &= (uint8_t)~PINNED; break;
     case NEAP_EV_STORED:
+    case NEAP_EV_LOADED:
       if (row->state != EMPTY && ev->detail < 8) row->tiers |= (uint8_t)(1u << ev->detail);
       break;
     default: break;
@@ -155,7 +161,7 @@ static void note(neap__instance *in, const neap_event *ev) {
 
 static void tell_policy(neap__instance *in, const neap_event *events, uint32_t count) {
   if (in->out || count == 0) return;
-  neap_error err = {""};
+  NO_ERROR(err);
   passed(in, "on_events", in->policy->on_events(in->self, events, count, &err), &err);
 }
 
@@ -262,7 +268,7 @@ static uint32_t pass_leaves(neap__instance *in, uint32_t *out, uint32_t count) {
 }
 
 static uint32_t ask_victims(neap__instance *in, uint32_t scope, uint32_t *out, uint32_t max) {
-  neap_error err = {""};
+  NO_ERROR(err);
   memset(out, 0xff, max * sizeof(*out)); /* a policy that claims more than it wrote has proposed UINT32_MAX, no slot */
   int said = in->policy->victims(in->self, scope, out, max, &err);
   if (!passed(in, "victims", said, &err)) return 0;
@@ -306,7 +312,7 @@ static uint32_t draw(neap__instance *in, uint32_t scope, uint32_t *slots, uint32
 static bool ask_score(neap__instance *in, uint32_t scope, uint32_t *out) {
   uint32_t slots[SAMPLE], count = draw(in, scope, slots, SAMPLE), best = 0;
   double scores[SAMPLE];
-  neap_error err = {""};
+  NO_ERROR(err);
   for (uint32_t i = 0; i < count; i++) scores[i] = (double)NAN;
   if (count == 0 || !passed(in, "score", in->policy->score(in->self, slots, count, scores, &err), &err)) return false;
   for (uint32_t i = 0; i < count; i++) {
@@ -507,6 +513,14 @@ void neap__instance_close(neap__instance *in) {
 neap_chunk *neap__instance_chunks(neap__instance *in) { return in->chunk; }
 neap_policy_context *neap__instance_context(neap__instance *in) { return &in->context; }
 const neap_policy *neap__instance_policy(neap__instance *in) { return in->policy; }
+bool neap__instance_works(const neap__instance *in) { return !in->out; }
+
+uint32_t neap__instance_wants(const neap__instance *in) {
+  const uint32_t known = (NEAP_WANTS(TICK) << 1) - 2, leaves = NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF);
+  if (in->out) return lru->wants;
+  uint32_t wants = in->policy->wants & known;
+  return wants & leaves || in->policy->constraint & NEAP_EVICT_LEAF ? wants | leaves : wants;
+}
 
 void neap__instance_stats_get(const neap__instance *in, neap__instance_stats *out) {
   *out = (neap__instance_stats){.events = in->events,

@@ -132,7 +132,7 @@ static int isolated_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
   many *m = self;
   if (scope != NEAP_SCOPE_ALL) {
     part *p = m->parts[scope % PARTS];
-    if (p == NULL) return 0;
+    if (p == NULL || (!p->shared && p->tenant != scope)) return 0;
     return ask(m, p, p->shared ? scope : NEAP_SCOPE_ALL, out, max, err);
   }
   bool empty[PARTS] = {false};

@@ -2,11 +2,11 @@
  *
  * policy/noop.c - the policy of an operator who wants no eviction: it keeps nothing and proposes nothing. */
 #include "policy/builtin.h"
+#include "policy/registry.h"
 
 static int noop_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  (void)policy, (void)context, (void)err;
   *self = NULL;
-  return 0;
+  return neap__policy_params(policy->name, context->params, NULL, 0, err);
 }
 
 static int noop_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {

@@ -217,8 +217,12 @@ static neap__policy_loader native = {.ending = "so", .load = load_native};
 
 void neap__policy_add_loader(neap__policy_loader *loader) {
   pthread_mutex_lock(&lock);
-  loader->next = loaders;
-  loaders = loader;
+  neap__policy_loader *there = loaders;
+  while (there != NULL && there != loader) there = there->next;
+  if (there == NULL) {
+    loader->next = loaders;
+    loaders = loader;
+  }
   pthread_mutex_unlock(&lock);
 }
 

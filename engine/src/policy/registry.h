@@ -28,7 +28,8 @@ const char *const *neap__policy_names(void);
 /* Whether a table may be worked with: 0, or NEAP_EABI naming the member, NEAP_EINVAL for NULL. */
 int neap__policy_check(const neap_policy *policy, neap_error *err);
 
-/* What loads a FILE with that ending ("lua"); script/ plugs itself in. load has the errors above. */
+/* What loads a FILE with that ending ("lua"); script/ plugs itself in, once or more often. load has the errors above.
+ */
 typedef struct neap__policy_loader {
   const char *ending;
   int (*load)(const char *path, const neap_policy **out, neap_error *err);

@@ -18,6 +18,7 @@ enum { SMALL = 0, MAIN = 1 };
 typedef struct s3fifo {
   neap__queues q; /* uses: since it came, or was passed over */
   neap__history history;
+  bool full; /* has been */
   double small, ghost, promote;
 } s3fifo;
 
@@ -34,23 +35,23 @@ static int s3fifo_create(const neap_policy *policy, const neap_policy_context *c
   const neap__policy_param known[] = {
       {"small", &s->small, 0, 1}, {"ghost", &s->ghost, 0, 8}, {"promote", &s->promote, 1, UINT8_MAX}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc == 0 && !neap__history_open(&s->history, neap__share(s->ghost, context->slots)))
+  if (rc == 0 && !neap__history_open(&s->history, neap__history_room(neap__share(s->ghost, context->slots))))
     rc = neap__fail(err, NEAP_ENOMEM, "policy S3FIFO: no memory for its history");
   if (rc != 0) s3fifo_destroy(s);
   return rc;
 }
 
 static void s3fifo_insert(s3fifo *s, const neap_event *ev) {
-  uint32_t ghost = neap__history_find(&s->history, ev);
-  if (ghost != 0) neap__history_drop(&s->history, ghost);
-  neap__seat_enter(&s->q, ev, ghost != 0 ? MAIN : SMALL);
+  uint32_t capacity = s->q.context->capacity;
+  bool known = neap__history_arrive(&s->history, ev, neap__share(s->ghost, capacity));
+  bool filling = !s->full && s->q.list[SMALL].count >= neap__share(s->small, capacity);
+  neap__seat_enter(&s->q, ev, known || filling ? MAIN : SMALL);
 }
 
 static void s3fifo_remove(s3fifo *s, const neap_event *ev) {
   uint32_t i = ev->slot + 1;
   bool remember = ev->detail == NEAP_REMOVE_EVICT && s->q.seats[i].queue == SMALL;
-  if (neap__seat_leave(&s->q, i) && remember)
-    neap__history_remember(&s->history, ev, neap__share(s->ghost, s->q.context->capacity));
+  if (neap__seat_leave(&s->q, i) && remember) neap__history_remember(&s->history, ev);
 }
 
 static int s3fifo_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
@@ -103,6 +104,7 @@ static uint32_t s3fifo_pick(void *self) {
 
 static int s3fifo_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
   (void)err;
+  ((s3fifo *)self)->full = true;
   return neap__queues_answer(self, s3fifo_pick, scope, out, max);
 }
 

@@ -30,23 +30,21 @@ static int two_q_create(const neap_policy *policy, const neap_policy_context *co
   t->in = 0.25, t->out = 0.5;
   const neap__policy_param known[] = {{"in", &t->in, 0, 1}, {"out", &t->out, 0, 8}};
   int rc = neap__policy_params(policy->name, context->params, known, NEAP_ARRAY_LEN(known), err);
-  if (rc == 0 && !neap__history_open(&t->a1out, neap__share(t->out, context->slots)))
+  if (rc == 0 && !neap__history_open(&t->a1out, neap__history_room(neap__share(t->out, context->slots))))
     rc = neap__fail(err, NEAP_ENOMEM, "policy 2Q: no memory for its history");
   if (rc != 0) two_q_destroy(t);
   return rc;
 }
 
 static void two_q_insert(two_q *t, const neap_event *ev) {
-  uint32_t ghost = neap__history_find(&t->a1out, ev);
-  if (ghost != 0) neap__history_drop(&t->a1out, ghost);
-  neap__seat_enter(&t->q, ev, ghost != 0 ? AM : A1IN);
+  bool known = neap__history_arrive(&t->a1out, ev, neap__share(t->out, t->q.context->capacity));
+  neap__seat_enter(&t->q, ev, known ? AM : A1IN);
 }
 
 static void two_q_remove(two_q *t, const neap_event *ev) {
   uint32_t i = ev->slot + 1;
   bool remember = ev->detail == NEAP_REMOVE_EVICT && t->q.seats[i].queue == A1IN;
-  if (neap__seat_leave(&t->q, i) && remember)
-    neap__history_remember(&t->a1out, ev, neap__share(t->out, t->q.context->capacity));
+  if (neap__seat_leave(&t->q, i) && remember) neap__history_remember(&t->a1out, ev);
 }
 
 static int two_q_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {

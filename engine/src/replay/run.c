@@ -10,12 +10,14 @@
 
 #define TELL_EVERY 65536u /* references between two looks at the policy's health and words about progress */
 #define TELL_NS 100000000L
+#define AHEAD 16u /* how many chunks ahead the places of chunks are fetched into the processor's cache */
 
 typedef struct work {
   const neap__replay_input *input;
   const neap__replay_options *options;
   neap__replay_run *runs;
   uint32_t count;
+  double all_us;             /* cost of recomputing every chunk */
   atomic_uint next;          /* the run that is to be taken next */
   atomic_uint_fast64_t done; /* references, of all runs */
   pthread_mutex_t lock;
@@ -29,7 +31,7 @@ typedef struct work {
 static double recompute_us(neap_cost cost, uint32_t n) { return n * cost.base_us + cost.slope_us * n * (n - 1.0) / 2; }
 
 static uint64_t kib_of(const work *w, const uint32_t *chunk, uint32_t count) {
-  const uint32_t *units = w->input->trace->units;
+  const uint32_t *units = w->input->units;
   if (!units) return (uint64_t)count * w->options->chunk_bytes / 1024;
   uint64_t kib = 0;
   for (uint32_t i = 0; i < count; i++) kib += units[chunk[i]];
@@ -37,30 +39,37 @@ static uint64_t kib_of(const work *w, const uint32_t *chunk, uint32_t count) {
 }
 
 static void use(const work *w, neap__replay_run *run, neap__ghost_cache *cache, const neap__trace_request *request,
-                uint32_t number, neap__replay_share *bucket) {
-  const neap__trace *trace = w->input->trace;
-  const uint32_t *chunk = trace->chunk + request->first;
-  const neap__ghost_request asked = {.chunk = chunk,
-                                     .next = w->input->next ? w->input->next + request->first : NULL,
-                                     .units = w->input->units,
-                                     .chunks = request->chunks,
-                                     .tenant = request->tenant,
-                                     .request = number + 1,
-                                     .time_ms = request->time_ms,
-                                     .session = request->session};
+                uint32_t number) {
+  const neap__replay_input *input = w->input;
+  const uint32_t *chunk = input->trace->chunk + request->first;
+  uint64_t behind = input->trace->references - request->first; /* chunks from this request on */
+  const neap__ghost_request asked = {
+      .chunk = chunk,
+      .next = input->next ? input->next + request->first : NULL,
+      .units = input->units,
+      .soon = chunk + AHEAD,
+      .chunks = request->chunks,
+      .soon_count = behind > AHEAD ? (uint32_t)NEAP_MIN(request->chunks, behind - AHEAD) : 0,
+      .tenant = request->tenant,
+      .request = number + 1,
+      .time_ms = request->time_ms,
+      .session = request->session};
   neap__ghost_answer answer;
   neap__ghost_use(cache, &asked, &answer);
-  neap__replay_share *group = &run->group[w->input->group_of[request->tenant]];
-  neap__replay_share *const shares[] = {bucket, group};
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(shares); i++) {
-    shares[i]->accesses += request->chunks;
-    shares[i]->hits += answer.touched;
-    shares[i]->prefix_hits += answer.prefix;
-  }
-  const neap__replay_options *options = w->options;
-  run->all_us += recompute_us(options->cost, request->chunks);
-  run->saved_us += recompute_us(options->cost, answer.prefix) - answer.prefix * options->load_us;
+  neap__replay_share *group = &run->group[input->group_of[request->tenant]];
+  group->accesses += request->chunks;
+  group->hits += answer.touched;
+  group->prefix_hits += answer.prefix;
+  if (answer.prefix == 0) return;
+  run->saved_us += recompute_us(w->options->cost, answer.prefix) - answer.prefix * w->options->load_us;
   run->saved_kib += kib_of(w, chunk, answer.prefix);
+}
+
+/* What happened since `before`, as a share. */
+static neap__replay_share since(const neap__ghost_stats *before, const neap__ghost_stats *now) {
+  return (neap__replay_share){.accesses = now->accesses - before->accesses,
+                              .hits = now->hits - before->hits,
+                              .prefix_hits = now->prefix_hits - before->prefix_hits};
 }
 
 /* False once the policy is out: its figures would be those of the LRU that went on for it. */
@@ -75,17 +84,22 @@ static bool works(neap__replay_run *run, neap__ghost_cache *cache) {
 static void feed(work *w, neap__replay_run *run, neap__ghost_cache *cache) {
   const neap__trace *trace = w->input->trace;
   uint64_t untold = 0;
-  for (uint32_t b = 0; b < NEAP__REPLAY_BUCKETS; b++)
+  for (uint32_t b = 0; b < NEAP__REPLAY_BUCKETS; b++) {
+    const neap__ghost_stats before = run->stats;
     for (uint32_t r = w->input->bucket_first[b]; r < w->input->bucket_first[b + 1]; r++) {
-      use(w, run, cache, &trace->requests[r], r, &run->bucket[b]);
+      __builtin_prefetch(&trace->requests[r] + AHEAD); /* past the end, it does nothing */
+      use(w, run, cache, &trace->requests[r], r);
       untold += trace->requests[r].chunks;
       if (untold < TELL_EVERY) continue;
       atomic_fetch_add(&w->done, untold);
       untold = 0;
       if (!works(run, cache)) return;
     }
+    if (!works(run, cache)) return;
+    run->bucket[b] = since(&before, &run->stats);
+  }
   atomic_fetch_add(&w->done, untold);
-  works(run, cache);
+  run->all_us = w->all_us;
 }
 
 static double thread_seconds(void) {
@@ -150,6 +164,8 @@ static void wait_for_all(work *w, uint64_t total) {
 int neap__replay(const neap__replay_input *input, const neap__replay_options *options, neap__replay_run *runs,
                  uint32_t count) {
   work w = {.input = input, .options = options, .runs = runs, .count = count};
+  for (uint32_t r = 0; r < input->trace->request_count; r++)
+    w.all_us += recompute_us(options->cost, input->trace->requests[r].chunks);
   uint32_t wanted = NEAP_MAX(1u, NEAP_MIN(options->threads, count)), started = 0;
   pthread_t *threads = calloc(wanted, sizeof(*threads));
   if (!threads) return NEAP_ENOMEM;

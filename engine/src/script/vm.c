@@ -132,7 +132,7 @@ static int collect_body(lua_State *L) {
 }
 
 int neap__vm_enter(neap__vm *vm, const char *what, int args, int results, neap_error *err) {
-  neap__pulse_enter(&vm->pulse, what);
+  neap__pulse_enter_often(&vm->pulse, what);
   if (vm->guard.on) neap__guard_rearm(vm);
   int status = lua_pcall(vm->L, args, results, 0);
   neap__pulse_leave(&vm->pulse);

@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "serve/http_call.h"
@@ -43,6 +44,17 @@ static const route routes[] = {
     {"GET", "/commit_id", neap__http_commit},
     {"GET", "/metrics", neap__http_metrics},
     {"GET", "/loglevel", neap__http_loglevel},
+    {"GET", "/policy", neap__http_policy_get},
+    {"POST", "/policy/switch", neap__http_policy_switch},
+    {"POST", "/policy/reload", neap__http_policy_reload},
+    {"GET", "/policy/shadows", neap__http_shadows_list},
+    {"POST", "/policy/shadows", neap__http_shadow_add},
+    {"POST", "/policy/shadows/*", neap__http_shadow_reload},
+    {"DELETE", "/policy/shadows/*", neap__http_shadow_remove},
+    {"GET", "/policy/explain", neap__http_explain_get},
+    {"POST", "/policy/explain", neap__http_explain_post},
+    {"GET", "/record", neap__http_record_get},
+    {"GET", "/record/status", neap__http_record_status},
     {"POST", "/cache/clear", neap__http_clear},
     {"GET", "/cache/objects", neap__http_objects_list},
     {"DELETE", "/cache/objects", neap__http_objects_delete},
@@ -109,10 +121,17 @@ static void append_body(neap__http_call *call, const char *data, size_t bytes) {
   call->body[call->body_bytes] = '\0';
 }
 
+static struct MHD_Response *answer_of(const neap__http_call *call) {
+  struct stat st;
+  if (call->fd <= 0) return MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
+  return fstat(call->fd, &st) == 0 ? MHD_create_response_from_fd64((uint64_t)st.st_size, call->fd) : NULL;
+}
+
 static enum MHD_Result send_answer(neap__http_call *call) {
-  struct MHD_Response *response = MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
+  struct MHD_Response *response = answer_of(call);
   if (!response) return MHD_NO;
   call->text = NULL;
+  call->fd = 0;
   MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->content_type);
   enum MHD_Result ok = MHD_queue_response(call->connection, call->status, response);
   MHD_destroy_response(response);
@@ -146,7 +165,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     dispatch(call, method);
   }
   if (call->waiting || call->queued) return MHD_YES;
-  return call->text ? send_answer(call) : MHD_NO; /* no memory for an answer: the connection ends */
+  return call->text || call->fd > 0 ? send_answer(call) : MHD_NO; /* no memory for an answer: the connection ends */
 }
 
 static void on_end(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how) {
@@ -155,6 +174,7 @@ static void on_end(void *cls, struct MHD_Connection *connection, void **context,
   if (!call) return;
   free(call->body);
   free(call->text);
+  if (call->fd > 0) close(call->fd);
   free(call);
   *context = NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * serve/http.h - the HTTP side of the server: LMCache's admin API (health, status, configuration, clearing, objects,
- * quotas, prefetches, log level) and Prometheus metrics; and what is neap's own: /adapters, which come and go while the
- * server runs, and /console, a prompt for who has the token.
+ * quotas, prefetches, log level) and Prometheus metrics; and neap's own: /adapters, which come and go while the server
+ * runs, /policy, what stays in L1 and why, /record, the traffic, and /console, a prompt for who has the token.
  *
  * One thread of its own answers; a request that waits for a store is set aside, so that /healthcheck never waits for
  * one. Paths and shapes are those of LMCache 0.5.6. Not offered, on purpose: /env (it would publish every secret of

@@ -12,6 +12,8 @@ typedef struct neap__snapshot {
   neap__storer_stats storer;
   neap__fetcher_stats fetcher;
   neap__server_stats server;
+  neap__lab_status lab;
+  neap__fate_stats fate;
   uint32_t tier_count, draining; /* draining: how many of them */
   struct {
     uint32_t index;

@@ -17,7 +17,7 @@ typedef struct pair {
   neap__instance *instance;
   neap__session *session; /* NULL: the request has none */
   neap__owner owner;
-  uint32_t count; /* chunks */
+  uint32_t first, count; /* chunks */
 } pair;
 
 typedef enum direction { STORE = 1, RETRIEVE = 2 } direction;
@@ -53,17 +53,17 @@ static int pair_check(neap__server *server, pair *p, uint64_t instance_id, neap_
   return 0;
 }
 
-static int pair_keys(neap__server *server, pair *p, direction dir, uint32_t first, neap_error *err) {
+static int pair_keys(neap__server *server, pair *p, direction dir, neap_error *err) {
   neap__prompt *prompt;
   uint32_t tenant;
   int code = neap__call_tenant(server, &p->key, &tenant, err);
-  if (code == 0) code = neap__call_prompt(server, p->session, &p->key, first + p->count, &prompt, err);
+  if (code == 0) code = neap__call_prompt(server, p->session, &p->key, p->first + p->count, &prompt, err);
   if (code == 0 && neap__batch_reserve(&server->batch, p->count))
     code = neap__fail(err, NEAP_ENOMEM, "%s", neap_strerror(NEAP_ENOMEM));
   if (code) return code;
   for (uint32_t i = 0; i < p->count; i++) {
     neap__key *key = &server->batch.keys[i];
-    memcpy(key->hash, prompt->hashes[first + i], NEAP_HASH_BYTES);
+    memcpy(key->hash, prompt->hashes[p->first + i], NEAP_HASH_BYTES);
     key->space = p->instance->space;
     key->rank = neap__rank(p->key.world_size, p->key.worker_id);
     key->group = 0;
@@ -85,17 +85,16 @@ static int pair_keys(neap__server *server, pair *p, direction dir, uint32_t firs
  * touched when it ends. */
 static int pair_read(neap__server *server, neap__call *call, direction dir, bool remember, pair *p, neap_error *err) {
   uint64_t instance_id;
-  uint32_t first;
   int code = neap__arg_key(call, 0, &p->key, err);
   if (code == 0) code = neap__arg_int(call, 1, &instance_id, err);
   if (code == 0) code = pair_check(server, p, instance_id, err);
-  if (code == 0) code = neap__ipc_key_chunks(&p->key, server->chunk_tokens, &first, &p->count, err);
+  if (code == 0) code = neap__ipc_key_chunks(&p->key, server->chunk_tokens, &p->first, &p->count, err);
   if (code) return code;
   if (p->count == 0 || p->count > NEAP_KEYS_MAX)
     return neap__fail(err, NEAP_EINVAL, "start, end: are a range of %u chunks", p->count);
   p->session = remember ? neap__session_get(&server->sessions, p->key.request_id, server->now_ns)
                         : neap__session_find(&server->sessions, p->key.request_id, server->now_ns);
-  return pair_keys(server, p, dir, first, err);
+  return pair_keys(server, p, dir, err);
 }
 
 /* One slot: where in the pool a worker writes or reads an object. */
@@ -131,7 +130,10 @@ static uint32_t stage(neap__server *server, const pair *p) {
       if (code || b->results[i] == NEAP_EBUSY) b->leases[i] = neap__l1_staged(server->l1, &b->keys[i], &p->owner);
     }
     staged += b->leases[i] != NEAP_NO_LEASE;
+    if (code && b->leases[i] == NEAP_NO_LEASE)
+      neap__fate_note(server->engine->fate, &b->keys[i], NEAP_FATE_REFUSED, b->bytes[i]);
   }
+  if (code == 0 && p->session) p->session->stored_chunks = NEAP_MAX(p->session->stored_chunks, p->first + p->count);
   return staged;
 }
 
@@ -157,18 +159,20 @@ int neap__op_prepare_store(neap__server *server, neap__call *call, neap_error *e
 }
 
 /* Publishes, or with `drop` gives back, what the transfer staged, the tail of the prompt first: what is published last
- * is the most recent. Returns how many objects there were; their keys come first in batch.keys. */
+ * is the most recent. Returns how many objects there were; their keys come first in batch.keys, their places in
+ * batch.at. */
 static uint32_t publish(neap__server *server, const pair *p, bool drop) {
   neap__batch *b = &server->batch;
   uint32_t done = 0;
   for (uint32_t i = p->count; i-- > 0;) {
     neap__lease lease = neap__l1_staged(server->l1, &b->keys[i], &p->owner);
+    if (lease != NEAP_NO_LEASE) neap__l1_place(server->l1, lease, p->first + i);
     b->results[i] = lease == NEAP_NO_LEASE ? NEAP_ENOENT
                     : drop                 ? neap__l1_abort(server->l1, lease)
                                            : neap__l1_commit(server->l1, lease, NULL, NULL, 0, NULL);
   }
   for (uint32_t i = 0; i < p->count; i++)
-    if (b->results[i] == 0) b->keys[done++] = b->keys[i];
+    if (b->results[i] == 0) b->at[done] = p->first + i, b->keys[done++] = b->keys[i];
   return done;
 }
 
@@ -194,7 +198,7 @@ int neap__op_commit_store(neap__server *server, neap__call *call, neap_error *er
   if (pickled) stored = 0;
   neap__write_bool(&server->out, stored > 0);
   if (stored == 0) return 0;
-  neap__storer_offer(server->engine->storer, stored, server->batch.keys);
+  neap__storer_offer(server->engine->storer, p.owner.request, stored, server->batch.keys, server->batch.at);
   neap__evictor_check(server->engine->evictor);
   NEAP_COUNT(server, stores, 1);
   NEAP_COUNT(server, stored_tokens, (uint64_t)stored * server->chunk_tokens);

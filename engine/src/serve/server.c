@@ -30,7 +30,9 @@ int neap__batch_reserve(neap__batch *batch, uint32_t count) {
   if (leases) batch->leases = leases;
   void *results = realloc(batch->results, cap * sizeof(*batch->results));
   if (results) batch->results = results;
-  if (!keys || !bytes || !leases || !results) return NEAP_ENOMEM;
+  void *at = realloc(batch->at, cap * sizeof(*batch->at));
+  if (at) batch->at = at;
+  if (!keys || !bytes || !leases || !results || !at) return NEAP_ENOMEM;
   batch->cap = cap;
   return 0;
 }
@@ -40,6 +42,7 @@ static void batch_free(neap__batch *batch) {
   free(batch->bytes);
   free(batch->leases);
   free(batch->results);
+  free(batch->at);
 }
 
 /* --- bell ------------------------------------------------------------------------------------------------------- */

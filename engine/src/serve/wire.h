@@ -69,6 +69,7 @@ typedef struct neap__batch {
   uint64_t *bytes;
   neap__lease *leases;
   int *results;
+  uint32_t *at; /* where a chunk stands in its prompt */
   uint32_t cap;
 } neap__batch;
 

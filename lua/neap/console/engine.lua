@@ -94,7 +94,8 @@ function Engine:tiers()
   return self.core.tiers()
 end
 
----The eviction policy: its name, and how many of its proposals were refused.
+---The eviction policy: its name and parameters, how many objects fit, how many of its proposals were refused and how
+---many victims the built-in had to add; out: why it was replaced, if it was.
 ---@return { name: string, refused: integer }
 function Engine:policy()
   return self.core.policy()
