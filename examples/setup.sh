@@ -27,6 +27,7 @@ libmicrohttpd-dev|pkg-config --exists libmicrohttpd
 libzstd-dev|pkg-config --exists libzstd
 libcurl4-openssl-dev|pkg-config --exists libcurl
 libexpat1-dev|pkg-config --exists expat
+libedit-dev|pkg-config --exists libedit
 libssl-dev|pkg-config --exists openssl
 libarchive-dev|pkg-config --exists libarchive'
 test_needs='libcmocka-dev|pkg-config --exists cmocka

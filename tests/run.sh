@@ -25,6 +25,8 @@ esac
 
 install_missing "$build_needs
 $test_needs"
+(install_missing 'chromium-headless-shell|command -v chromium-headless-shell || command -v chromium') ||
+  say "no headless Chromium: the report of neap replay is not opened"
 
 say "servers for tests"
 tests/peers.sh build/peers

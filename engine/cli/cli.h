@@ -14,9 +14,15 @@ typedef struct neap__command {
 
 int neap__cmd_server(int argc, char **argv);
 int neap__cmd_ctl(int argc, char **argv);
+int neap__cmd_top(int argc, char **argv);
 int neap__cmd_check(int argc, char **argv);
 int neap__cmd_new(int argc, char **argv);
 int neap__cmd_bench(int argc, char **argv);
+int neap__cmd_repl(int argc, char **argv);
+int neap__cmd_eval(int argc, char **argv);
+int neap__cmd_run(int argc, char **argv);
+int neap__cmd_replay(int argc, char **argv);
+int neap__cmd_trace(int argc, char **argv);
 
 /* Folders of the running program: of the build tree when it runs from one, else of the installation.
  * lua: the folder that holds neap/ (NEAP_LUA_DIR overrides); plugins: colon-separated; templates: of `neap new`. */

@@ -9,10 +9,16 @@
 
 static const neap__command commands[] = {
     {"server", "run the cache server: LMCache's multiprocess protocol and HTTP API", neap__cmd_server},
-    {"ctl", "look at a running server, attach, detach, reload its adapters", neap__cmd_ctl},
+    {"ctl", "look at a running server, change its adapters and its policy, explain its misses", neap__cmd_ctl},
+    {"top", "watch a running server: traffic, hits, shadows, misses", neap__cmd_top},
     {"check", "run the conformance kit on one adapter", neap__cmd_check},
     {"new", "write a working adapter to start from", neap__cmd_new},
     {"bench", "measure one adapter beside the limits of the machine", neap__cmd_bench},
+    {"repl", "a Lua prompt over an engine of its own, or over a live server", neap__cmd_repl},
+    {"eval", "evaluate Lua as the prompt does, and print its values", neap__cmd_eval},
+    {"run", "run a Lua script as the prompt does", neap__cmd_run},
+    {"replay", "tell what policies would have made of recorded requests", neap__cmd_replay},
+    {"trace", "look at traces and recordings, convert them", neap__cmd_trace},
 };
 
 static void print_help(FILE *out) {

@@ -61,9 +61,38 @@ static int take(const neap__option *option, const char *inline_value, int argc, 
   }
   const char *word = inline_value ? inline_value : *at + 1 < argc ? argv[++*at] : NULL;
   if (!word) return neap__fail(err, NEAP_EINVAL, "--%s: no value given", option->name);
+  if (option->kind == NEAP_OPTION_LIST) {
+    neap__option_list *list = option->value;
+    if (list->count == NEAP_OPTION_LIST_MAX)
+      return neap__fail(err, NEAP_EINVAL, "--%s: given more than %u times", option->name, NEAP_OPTION_LIST_MAX);
+    list->words[list->count++] = word;
+    return 0;
+  }
   if (option->kind != NEAP_OPTION_TEXT) return set_number(option, word, err);
   *(const char **)option->value = word;
   return 0;
+}
+
+/* The option in argv[*at], with its value. */
+static int take_word(const neap__option *table, size_t count, int argc, char **argv, int *at, neap_error *err) {
+  const char *word = argv[*at], *name = strcmp(word, "-h") == 0 ? "help" : word + 2, *equals = strchr(name, '=');
+  const neap__option *option = NULL;
+  if (word[1] == '-' || name != word + 2)
+    option = find(table, count, name, equals ? (size_t)(equals - name) : strlen(name));
+  return option ? take(option, equals ? equals + 1 : NULL, argc, argv, at, err) : unknown(table, count, word, err);
+}
+
+int neap__options_before(int argc, char **argv, const neap__option *table, size_t count, int *rest, neap_error *err) {
+  int rc = 0, at = 1;
+  for (; rc == 0 && at < argc && argv[at][0] == '-' && argv[at][1]; at++) {
+    if (strcmp(argv[at], "--") == 0) {
+      at++;
+      break;
+    }
+    rc = take_word(table, count, argc, argv, &at, err);
+  }
+  *rest = at;
+  return rc;
 }
 
 int neap__options_parse(int argc, char **argv, const neap__option *table, size_t count, const char **words,
@@ -81,12 +110,7 @@ int neap__options_parse(int argc, char **argv, const neap__option *table, size_t
       only_words = true;
       continue;
     }
-    const char *name = strcmp(word, "-h") == 0 ? "help" : word + 2, *equals = strchr(name, '=');
-    const neap__option *option = NULL;
-    if (word[1] == '-' || name != word + 2)
-      option = find(table, count, name, equals ? (size_t)(equals - name) : strlen(name));
-    if (!option) return unknown(table, count, word, err);
-    int rc = take(option, equals ? equals + 1 : NULL, argc, argv, &at, err);
+    int rc = take_word(table, count, argc, argv, &at, err);
     if (rc != 0) return rc;
   }
   return 0;

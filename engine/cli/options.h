@@ -10,7 +10,15 @@ typedef enum neap__option_kind {
   NEAP_OPTION_TEXT,   /* const char * */
   NEAP_OPTION_NUMBER, /* double, within min .. max */
   NEAP_OPTION_BYTES,  /* uint64_t, with K, M or G behind it, within min .. max */
+  NEAP_OPTION_LIST,   /* neap__option_list, repeatable */
 } neap__option_kind;
+
+#define NEAP_OPTION_LIST_MAX 16u
+
+typedef struct neap__option_list {
+  const char *words[NEAP_OPTION_LIST_MAX];
+  uint32_t count;
+} neap__option_list;
 
 typedef struct neap__option {
   const char *name; /* without the dashes */
@@ -23,3 +31,5 @@ typedef struct neap__option {
  * with the word and what was expected. "--" ends the options. */
 int neap__options_parse(int argc, char **argv, const neap__option *table, size_t count, const char **words,
                         size_t words_max, size_t *words_count, neap_error *err);
+/* The same for options that end at the first word: *rest is its index in argv, argc if there is none. */
+int neap__options_before(int argc, char **argv, const neap__option *table, size_t count, int *rest, neap_error *err);

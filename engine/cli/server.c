@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "console/token.h"
 #include "serve/http.h"
 #include "serve/metrics.h"
 #include "server_config.h"
@@ -25,6 +26,8 @@ typedef struct program {
   char pool_name[256], instance_id[64];
   neap__engine *engine;
   neap__server *server;
+  neap__console_server *console;
+  char console_token[NEAP_CONSOLE_TOKEN_BYTES];
   neap__http *http;
   neap__watch *watch;
   neap__running running;
@@ -87,6 +90,18 @@ static int open_engine(program *p, neap_error *err) {
   return neap__engine_open(&config, &p->engine, err);
 }
 
+/* The token alone opens no socket, but sessions need their server all the same. */
+static int open_console(program *p, neap_error *err) {
+  const char *path = neap__flags_text(p->flags, "console-socket");
+  const char *file = neap__flags_text(p->flags, "console-token-file");
+  if (path && !*path) path = NULL;
+  if (!path && !file) return 0;
+  int rc = file ? neap__console_token(file, p->console_token, err) : 0;
+  if (rc == 0) rc = neap__console_server_open(p->engine, path, &p->console, err);
+  if (rc == 0 && path) NEAP_LOG_INFO("console at unix:%s", path);
+  return rc;
+}
+
 static int open_fronts(program *p, neap_error *err) {
   const neap__flags *f = p->flags;
   neap__server_config server = {
@@ -101,6 +116,8 @@ static int open_fronts(program *p, neap_error *err) {
   if (rc != 0) return rc;
   p->running =
       (neap__running){.engine = p->engine, .instance_id = p->instance_id, .port = neap__server_port(p->server)};
+  rc = open_console(p, err);
+  if (rc != 0) return rc;
   neap__http_config http = {
       .engine = p->engine,
       .server = p->server,
@@ -108,6 +125,8 @@ static int open_fronts(program *p, neap_error *err) {
       .port = (uint32_t)neap__flags_int(f, "http-port"),
       .show_config = show_config,
       .show_config_ctx = p,
+      .console = p->console_token[0] ? p->console : NULL,
+      .console_token = p->console_token,
       .instance_id = p->instance_id,
       .metrics = !neap__flags_on(f, "disable-metrics") && !neap__flags_on(f, "disable-observability"),
       .read_ttl_s = neap__flags_int(f, "l1-read-ttl-seconds"),
@@ -177,6 +196,8 @@ static void wait_for_signal(const program *p) {
 static void close_all(program *p) {
   bool keep = neap__flags_on(p->flags, "l1-keep");
   neap__watch_close(p->watch);
+  if (p->console) neap__tier_set_hurry(p->engine->tiers); /* a session may wait for a change of adapters */
+  bool sessions_ended = neap__console_server_stop(p->console);
   if (p->http) {
     neap__http_close(p->http);
     NEAP_LOG_INFO("LMCache HTTP server stopped");
@@ -185,7 +206,11 @@ static void close_all(program *p) {
     neap__server_close(p->server);
     NEAP_LOG_INFO("MPCacheServer closed");
   }
-  neap__engine_close(p->engine, keep);
+  neap__console_server_close(p->console);
+  if (sessions_ended)
+    neap__engine_close(p->engine, keep);
+  else
+    neap__l1_leave(p->engine->l1, keep); /* the process ends now, and takes that session with it */
 }
 
 static int run(program *p) {

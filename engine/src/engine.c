@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policy/registry.h"
+#include "script/lua_policy.h"
 #include "script/script.h"
 
 #define WORKERS 16u /* they wait for disks more than they compute: this is how deep reads go */
@@ -15,6 +17,8 @@
 #define PREFETCHES 8u
 #define CHANGES 4u /* changes of adapters at once; each may wait for an adapter */
 #define CHANGE_QUEUE 64u
+#define FATES_MIN 65536u
+#define FATES_MAX (1u << 20) /* 32 MiB */
 
 /* A policy that has just begun may want to hear of leases. */
 static void tell_pins(void *ctx, uint32_t wants) {
@@ -24,18 +28,35 @@ static void tell_pins(void *ctx, uint32_t wants) {
 
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
-  const neap_policy *policy = neap__policy_find(e->config.eviction_policy, err);
-  if (!policy) return NEAP_EINVAL;
-  const neap__instance_config instance = {.policy = policy, .slots = neap__l1_slots(&l1), .cost = e->config.recompute};
-  int rc = neap__stream_open(&instance, &e->stream, err);
+  uint32_t slots = neap__l1_slots(&l1);
+  neap__lab_policy policy;
+  int rc = neap__lab_find(e->config.eviction_policy, neap__lua_policy_place, &policy, err);
+  if (rc) return rc;
+  const neap__instance_config instance = {
+      .policy = policy.spec.policy, .params = policy.spec.params, .slots = slots, .cost = e->config.recompute};
+  rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
   l1.emit_ctx = e->stream;
   l1.wanted = neap__stream_wants_word(e->stream);
+  rc = neap__fate_open(NEAP_MIN(NEAP_MAX(2 * slots, FATES_MIN), FATES_MAX), &e->fate);
+  if (rc) return neap__fail(err, rc, "out of memory for what became of chunks");
+  l1.moved = neap__fate_moved;
+  l1.moved_ctx = e->fate;
   rc = neap__l1_open(&l1, &e->l1, &e->report, err);
   if (rc) return rc;
   e->names = neap__l1_names(e->l1);
   neap__stream_on_switch(e->stream, tell_pins, e);
+  const neap__lab_config lab = {.stream = e->stream,
+                                .fate = e->fate,
+                                .policy = policy,
+                                .l1_bytes = (uint64_t)((double)l1.pool_bytes * NEAP_MIN(e->config.watermark, 1.0)),
+                                .window = e->config.policy_window,
+                                .record_bytes = e->config.record_bytes,
+                                .chunk_tokens = l1.chunk_tokens,
+                                .place = neap__lua_policy_place};
+  rc = neap__lab_open(&lab, &e->lab, err);
+  if (rc) return rc;
   const neap__l1_report *r = &e->report;
   if (r->removed[0]) NEAP_LOG_WARN("removed an earlier L1 pool of this name: %s", r->removed);
   if (r->took_over)
@@ -80,7 +101,8 @@ static int open_flows(neap__engine *e, neap_error *err) {
                                 .in_flight_max = in_flight ? in_flight : PREFETCHES,
                                 .deadline_ms = e->config.prefetch_deadline_ms,
                                 .retain = e->config.retain,
-                                .watermark = e->config.watermark};
+                                .watermark = e->config.watermark,
+                                .fate = e->fate};
   if (!rc) rc = neap__fetcher_open(&fetch, &e->fetcher);
   const neap__foresight_config foresee = {
       .l1 = e->l1, .loop = e->loop, .stream = e->stream, .known = e->known, .fetcher = e->fetcher};
@@ -96,6 +118,7 @@ int neap__engine_open(const neap__engine_config *config, neap__engine **out, nea
   if (config->lua_dir) {
     neap__lua_setup(config->lua_dir);
     neap__registry_add_loader(&neap__lua_loader);
+    neap__policy_add_loader(&neap__lua_policy_loader);
   }
   int rc = neap__loop_open("neap-loop", &e->loop);
   if (!rc) rc = neap__pool_open(config->workers ? config->workers : WORKERS, WORK_QUEUE, &e->pool);
@@ -125,6 +148,7 @@ void neap__engine_close(neap__engine *e, bool keep_l1) {
   uint64_t grace_ms = e->config.close_grace_ms ? e->config.close_grace_ms : GRACE_MS;
   if (e->tiers) neap__tier_set_hurry(e->tiers);
   if (e->changes) neap__pool_close(e->changes);
+  neap__lab_close(e->lab);
   neap__storer_close(e->storer, grace_ms);
   neap__foresight_close(e->foresight);
   if (e->fetcher) neap__fetcher_drain(e->fetcher);
@@ -142,5 +166,6 @@ void neap__engine_close(neap__engine *e, bool keep_l1) {
   neap__known_close(e->known);
   neap__l1_close(e->l1, keep_l1);
   neap__stream_close(e->stream);
+  neap__fate_close(e->fate);
   free(e);
 }

@@ -12,10 +12,11 @@
 #include "flow/fetch.h"
 #include "flow/foresee.h"
 #include "flow/store.h"
+#include "lab/lab.h"
 
 typedef struct neap__engine_config {
   neap__l1_config l1;          /* emit and wanted are set by the engine */
-  const char *eviction_policy; /* "LRU", "IsolatedLRU", "ARC", "noop" */
+  const char *eviction_policy; /* as in policy/registry.h */
   neap_cost recompute;         /* of a chunk, as the policy is told */
   double watermark, ratio;
   const char *const *l2_adapters; /* JSON texts */
@@ -26,6 +27,8 @@ typedef struct neap__engine_config {
   uint32_t prefetch_in_flight;
   uint64_t prefetch_deadline_ms;
   uint32_t workers;        /* threads of the pool, 0 = 16 */
+  uint64_t record_bytes;   /* bound of the recording of requests; 0: none is made */
+  uint32_t policy_window;  /* requests of a sliding window of hit ratios; 0 = 4096 */
   uint64_t close_grace_ms; /* how long close waits for stores, and then for all tiers; 0 = 10 s */
 } neap__engine_config;
 
@@ -43,6 +46,8 @@ typedef struct neap__engine {
   neap__known *known;
   neap__storer *storer;
   neap__fetcher *fetcher;
+  neap__fate *fate;
+  neap__lab *lab;
   neap__foresight *foresight;
   uint64_t opened_ns;
 } neap__engine;

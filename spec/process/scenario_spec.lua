@@ -189,7 +189,7 @@ const neap_adapter *neap_adapter_entry(uint32_t i) { return i == 0 ? &old : NULL
 
   it('refuses an unknown flag and a wrong value, by name', function()
     assert.truthy(refused { flags = { '--no-such-flag' } }:find('no-such-flag', 1, true))
-    assert.truthy(refused { flags = { '--eviction-policy', 'Random' } }:find('Random', 1, true))
+    assert.truthy(refused { flags = { '--eviction-policy', 'Randum' } }:find("did you mean 'Random'?", 1, true))
     assert.truthy(refused { l2 = { '{"type":' } }:find('l2-adapter', 1, true))
   end)
 end)

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "policy/stream.h"
+#include "policy/registry.h"
 
 typedef struct fixture {
   void *memory;
@@ -235,7 +235,9 @@ static uint32_t number_of(const neap__key *id) {
 static void follow(fixture *f, listener *l, uint32_t slots) {
   l->context = (neap_policy_context){.size = sizeof(l->context), .slots = slots, .capacity = slots, .params = ""};
   neap_error err = {""};
-  l->policy = neap__policy_find("ARC", &err);
+  neap__policy_spec spec;
+  assert_int_equal(neap__policy_find("ARC", &spec, &err), 0);
+  l->policy = spec.policy;
   assert_int_equal(l->policy->create(l->policy, &l->context, &l->self, &err), 0);
   open_with(f, slots);
   assert_int_equal(neap__catalogue_follow(f->catalogue, l->policy, &err), 0);

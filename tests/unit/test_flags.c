@@ -121,9 +121,9 @@ static void names_flag_value_and_expectation_of_what_it_refuses(void **state) {
   REFUSED("--port: no value given; expected N", REQUIRED, "--port");
   REFUSED("--port: no value given; expected N", REQUIRED, "--port", "--l1-keep");
   REFUSED("--eviction-ratio: 'nan' is not valid; expected a number from 0 to 1", REQUIRED, "--eviction-ratio", "nan");
-  REFUSED("--eviction-policy: 'lru' is not valid; expected LRU|ARC|IsolatedLRU|noop", REQUIRED, "--eviction-policy",
-          "lru");
-  REFUSED("--eviction-policy: '' is not valid; expected LRU|ARC|IsolatedLRU|noop", REQUIRED, "--eviction-policy=");
+  REFUSED("--l2-store-policy: 'Default' is not valid; expected default|skip_l1", REQUIRED, "--l2-store-policy",
+          "Default");
+  REFUSED("--l2-store-policy: '' is not valid; expected default|skip_l1", REQUIRED, "--l2-store-policy=");
   REFUSED("--l1-keep: 'yes' is not valid; this flag takes no value", REQUIRED, "--l1-keep=yes");
   REFUSED("--l1-align-bytes: '1000' is not valid; expected a power of two", REQUIRED, "--l1-align-bytes", "1000");
   REFUSED("--worker-reap-timeout-seconds: '5' is not valid; expected 0 or at least 30, three heartbeats of a worker",

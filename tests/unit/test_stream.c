@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "policy/stream.h"
+#include "support/policies.h"
 
 #define SLOTS 1024u
 #define THREADS 4u
@@ -167,7 +168,7 @@ static void a_batch_larger_than_the_buffer_arrives_whole_and_in_order(void **sta
 
 static void pending_events_count_before_victims_are_named(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   for (uint32_t k = 3; k-- > 0;) emit(s, NEAP_EV_INSERT, k); /* one request, tail first */
   emit(s, NEAP_EV_HIT, 2);
   expect_victims(s, NEAP_SCOPE_ALL, 64, LIST(1, 0, 2));
@@ -176,7 +177,7 @@ static void pending_events_count_before_victims_are_named(void **state) {
 
 static void a_kept_victim_comes_back_last(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   insert_upto(s, 4);
   expect_victims(s, NEAP_SCOPE_ALL, 2, LIST(0, 1));
   neap__stream_keep(s, 0);
@@ -247,7 +248,7 @@ static void a_victim_is_not_handed_out_twice_by_policy_and_completion(void **sta
 
 static void noop_is_not_completed(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("noop", NULL));
+  neap__stream *s = open_stream(policy_of("noop"));
   insert_upto(s, 5);
   uint32_t out[4];
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, out, 4), 0);
@@ -257,7 +258,7 @@ static void noop_is_not_completed(void **state) {
 
 static void asking_for_nothing_gives_nothing(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("ARC", NULL));
+  neap__stream *s = open_stream(policy_of("ARC"));
   insert_upto(s, 5);
   assert_int_equal(neap__stream_victims(s, NEAP_SCOPE_ALL, NULL, 0), 0);
   neap__stream_close(s);
@@ -441,7 +442,7 @@ static void note_switch(void *ctx, uint32_t wants) { *(uint32_t *)ctx = wants; }
 static void a_switch_tells_the_new_policy_of_residents_in_order_of_recency(void **state) {
   (void)state;
   uint32_t wanted = 1;
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   neap__stream_on_switch(s, note_switch, &wanted);
   insert_upto(s, 4);
   emit(s, NEAP_EV_HIT, 0); /* pending when the switch comes */
@@ -467,7 +468,7 @@ static void a_switch_tells_the_new_policy_of_residents_in_order_of_recency(void 
 
 static void capacity_is_what_was_resident_when_l1_was_full(void **state) {
   (void)state;
-  neap__stream *s = open_stream(neap__policy_find("ARC", NULL));
+  neap__stream *s = open_stream(policy_of("ARC"));
   assert_int_equal(stats_of(s).capacity, SLOTS);
   insert_upto(s, 40);
   neap__stream_full(s);
@@ -518,7 +519,7 @@ static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **sta
   neap_policy p = told_policy;
   p.on_events = hearing;
   p.wants = NEAP_WANTS(LEAF) | NEAP_WANTS(INSERT) | NEAP_WANTS(UNLEAF) | NEAP_WANTS(REMOVE);
-  neap__stream *s = open_stream(neap__policy_find("LRU", NULL));
+  neap__stream *s = open_stream(policy_of("LRU"));
   insert_chunk(s, 5, 50);
   neap__stream_chain(s, 0, prompt, 8, 3); /* nobody wants it */
   heard_count = 0;
@@ -539,7 +540,7 @@ static void leaves_are_told_to_who_comes_later_and_follow_their_cause(void **sta
   assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0); /* again: all at once, as it is */
   assert_int_equal(heard_count, 3);
   assert_int_equal(heard_type[1], NEAP_EV_UNLEAF);
-  assert_int_equal(neap__stream_switch(s, neap__policy_find("LRU", NULL), "", NULL), 0);
+  assert_int_equal(neap__stream_switch(s, policy_of("LRU"), "", NULL), 0);
   heard_count = 0;
   assert_int_equal(neap__stream_switch(s, &p, "", NULL), 0);
   assert_int_equal(heard_count, 2); /* what continued what was forgotten meanwhile */
@@ -622,21 +623,20 @@ static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state
 static void *switch_often(void *arg) {
   neap__stream *s = arg;
   static const char *const names[] = {"ARC", "LRU", "IsolatedLRU"};
-  for (uint32_t i = 0; i < 100; i++)
-    assert_int_equal(neap__stream_switch(s, neap__policy_find(names[i % 3], NULL), "", NULL), 0);
+  for (uint32_t i = 0; i < 100; i++) assert_int_equal(neap__stream_switch(s, policy_of(names[i % 3]), "", NULL), 0);
   return NULL;
 }
 
 static void a_switch_among_many_threads_loses_no_slot(void **state) {
   (void)state;
-  threads_against_while(neap__policy_find("LRU", NULL), switch_often);
+  threads_against_while(policy_of("LRU"), switch_often);
 }
 
 static void many_threads_and_the_built_ins_evict_every_slot_once(void **state) {
   (void)state;
-  threads_against(neap__policy_find("LRU", NULL));
-  threads_against(neap__policy_find("IsolatedLRU", NULL));
-  threads_against(neap__policy_find("ARC", NULL));
+  threads_against(policy_of("LRU"));
+  threads_against(policy_of("IsolatedLRU"));
+  threads_against(policy_of("ARC"));
 }
 
 int main(void) {

@@ -13,6 +13,7 @@
 #include "flow/evict.h"
 #include "flow/known.h"
 #include "l2/tier_set.h"
+#include "lab/fate.h"
 
 typedef struct neap__fetcher neap__fetcher;
 typedef struct neap__fetch neap__fetch;
@@ -28,6 +29,7 @@ typedef struct neap__fetcher_config {
   uint64_t deadline_ms;   /* for the L2 part of one fetch; 0 = 30 s */
   bool retain;            /* keep what was loaded; else it is temporary while L1 is above its watermark */
   double watermark;
+  neap__fate *fate; /* hears of objects that were lost; may be NULL */
 } neap__fetcher_config;
 
 int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out);

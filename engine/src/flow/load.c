@@ -102,6 +102,7 @@ static void land(neap__loads *l, flight *f, int result) {
     if (result == 0 && won) neap__l1_tell_tier(l->config.l1, pin, NEAP_EV_LOADED, f->tier);
   } else {
     atomic_fetch_add(&l->not_found, 1);
+    if (l->config.fate) neap__fate_note(l->config.fate, &f->key, NEAP_FATE_LOST, 0);
   }
   while (waiters) {
     waiter *w = waiters;
@@ -219,6 +220,7 @@ static flight *take_off(neap__loads *l, const neap__load_item *item, const neap_
     deliver(l, &item->key, want, item->cell, 0);
   } else {
     atomic_fetch_add(&l->out_of_room, 1);
+    if (l->config.fate) neap__fate_note(l->config.fate, &item->key, NEAP_FATE_REFUSED, item->bytes);
     want->done(want->ctx, item->cell, NEAP_NO_LEASE, result ? result : NEAP_ENOMEM);
   }
   return NULL;

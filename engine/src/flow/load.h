@@ -6,6 +6,7 @@
 #pragma once
 #include "flow/evict.h"
 #include "l2/tier_set.h"
+#include "lab/fate.h"
 
 typedef struct neap__loads neap__loads;
 
@@ -13,6 +14,7 @@ typedef struct neap__loads_config {
   neap__l1 *l1;
   neap__evictor *evictor;
   neap__tier_set *tiers;
+  neap__fate *fate; /* hears of objects that were lost; may be NULL */
 } neap__loads_config;
 
 int neap__loads_open(const neap__loads_config *config, neap__loads **out);

@@ -41,6 +41,26 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out) {
   }
 }
 
+void neap__l1_look(neap__l1 *l1, const neap__key *key, neap__l1_found *out) {
+  uint64_t hash = neap__key_hash(key);
+  neap__shard *shard = neap__l1_shard(l1, hash);
+  *out = (neap__l1_found){.slot = NEAP_NO_SLOT};
+  pthread_mutex_lock(&shard->lock);
+  for (uint32_t at = shard->buckets[(hash >> 6) & l1->bucket_mask]; at; at = l1->chain[at - 1]) {
+    const neap__slot *s = &l1->slots[at - 1];
+    if (memcmp(&s->key, key, sizeof *key) != 0) continue;
+    uint64_t word = atomic_load(&s->word);
+    out->staged += neap__slot_state(word) == NEAP_SLOT_STAGED;
+    if (neap__slot_state(word) != NEAP_SLOT_RESIDENT) continue;
+    out->resident = true;
+    out->temporary = (word & NEAP_SLOT_TEMPORARY) != 0;
+    out->slot = at - 1;
+    out->leases = atomic_load(&l1->pins[at - 1]);
+    out->bytes = s->bytes;
+  }
+  pthread_mutex_unlock(&shard->lock);
+}
+
 void neap__l1_each_object(neap__l1 *l1, bool (*visit)(void *ctx, uint32_t slot, const neap__key *key, uint64_t bytes),
                           void *ctx) {
   uint32_t high = atomic_load(&l1->segment.header->slots_high);

@@ -71,6 +71,10 @@ typedef struct neap__l1_config {
   /* Which events somebody wants, NEAP_WANTS(...), read whenever one might be made; NULL: none of the optional ones.
    * INSERT, HIT and REMOVE are always told. */
   const _Atomic uint32_t *wanted;
+  /* Called when an object becomes resident (reason 0) and when it leaves. May be NULL. A shard is locked: must be quick
+   * and must not call back into L1. */
+  void (*moved)(void *ctx, const neap__key *key, neap_remove_reason reason, uint64_t bytes);
+  void *moved_ctx;
 } neap__l1_config;
 
 /* What neap__l1_open found. */
@@ -211,6 +215,15 @@ void neap__l1_stats_get(neap__l1 *l1, neap__l1_stats *out);
 double neap__l1_usage(neap__l1 *l1);
 uint32_t neap__l1_objects(neap__l1 *l1);                       /* resident objects; cheap */
 uint64_t neap__l1_tenant_bytes(neap__l1 *l1, uint32_t tenant); /* exact bytes of residents, rounded to align_bytes */
+
+/* What L1 has under a key at this moment. */
+typedef struct neap__l1_found {
+  bool resident, temporary; /* temporary: leaves with its last lease */
+  uint32_t staged;          /* buffers that are being written */
+  uint32_t slot, leases;    /* of the resident object */
+  uint64_t bytes;
+} neap__l1_found;
+void neap__l1_look(neap__l1 *l1, const neap__key *key, neap__l1_found *out);
 
 /* Calls visit for each resident object until it returns false. The key is a copy; nothing is locked during visit. */
 void neap__l1_each_object(neap__l1 *l1, bool (*visit)(void *ctx, uint32_t slot, const neap__key *key, uint64_t bytes),

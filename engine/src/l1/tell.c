@@ -13,7 +13,13 @@ uint32_t neap__l1_now_ms(const neap__l1 *l1) { return (uint32_t)((neap__now_ns()
 
 static void emit(neap__l1 *l1, const neap_event *event) { l1->config.emit(l1->config.emit_ctx, event, 1); }
 
+static void tell_moved(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
+  const neap__slot *s = &l1->slots[slot];
+  if (l1->config.moved) l1->config.moved(l1->config.moved_ctx, &s->key, reason, s->bytes);
+}
+
 void neap__l1_tell_insert(neap__l1 *l1, uint32_t slot, uint32_t pos, uint32_t request) {
+  tell_moved(l1, slot, 0);
   if (!l1->config.emit) return;
   neap_event event = neap__l1_slot_event(l1, NEAP_EV_INSERT, slot, pos, neap__l1_now_ms(l1));
   event.request = request;
@@ -22,6 +28,7 @@ void neap__l1_tell_insert(neap__l1 *l1, uint32_t slot, uint32_t pos, uint32_t re
 
 void neap__l1_tell_remove(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
   if (l1->told_pinned[slot]) l1->told_pinned[slot] = 0; /* reading costs no page of it */
+  tell_moved(l1, slot, reason);
   if (!l1->config.emit) return;
   neap_event event = neap__l1_slot_event(l1, NEAP_EV_REMOVE, slot, 0, neap__l1_now_ms(l1));
   event.detail = (uint8_t)reason;

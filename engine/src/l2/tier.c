@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "l2/tier_defs.h"
-#include "policy/stream.h"
+#include "policy/registry.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define DIGEST_HERE 65536u /* bytes whose checksum takes less time than a way to the pool and back */
@@ -490,8 +490,11 @@ int neap__tier_open(const neap__tier_config *config, const neap__tier_env *env, 
   if (!rc) rc = neap__catalogue_open(env->names, NEAP_TIER_OBJECTS_MAX, &tier->catalogue);
   if (!rc && !tier->plugin_dirs) rc = NEAP_ENOMEM;
   if (rc) neap__fail(err, rc, "%s: out of memory", config->name);
-  if (!rc && strcmp(config->eviction_policy, "ARC") == 0)
-    rc = neap__catalogue_follow(tier->catalogue, neap__policy_find("ARC", NULL), err);
+  neap__policy_spec arc;
+  if (!rc && strcmp(config->eviction_policy, "ARC") == 0) {
+    rc = neap__policy_find("ARC", &arc, err);
+    if (!rc) rc = neap__catalogue_follow(tier->catalogue, arc.policy, err);
+  }
   if (!rc) rc = neap__mount_open(tier, config->adapter, config->params_json, &tier->mount, err);
   if (rc) {
     tier_free(tier);

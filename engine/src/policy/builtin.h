@@ -8,13 +8,21 @@
 #pragma once
 #include <neap/policy.h>
 
-extern const neap_policy neap__policy_lru;
-extern const neap_policy neap__policy_isolated_lru;
-extern const neap_policy neap__policy_arc;
-extern const neap_policy neap__policy_noop;
+#include "base/base.h"
+
+extern const neap_policy neap__policy_2q, neap__policy_arc, neap__policy_belady, neap__policy_fifo, neap__policy_gdsf,
+    neap__policy_isolated_lru, neap__policy_leaf_lru, neap__policy_lfu, neap__policy_lirs, neap__policy_lru,
+    neap__policy_noop, neap__policy_random, neap__policy_s3fifo, neap__policy_sieve, neap__policy_slru,
+    neap__policy_wtinylfu;
+
+/* How a table begins. */
+#define NEAP__POLICY_HEAD .magic = NEAP_POLICY_MAGIC, .abi = NEAP_POLICY_ABI, .size = sizeof(neap_policy)
 
 /* What a policy that keeps an order has to hear of. */
 #define NEAP__WANTS_BASIC (NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE) | NEAP_WANTS(KEEP))
+
+/* That share of a number of objects, rounded down. */
+static inline uint32_t neap__share(double share, uint32_t of) { return (uint32_t)NEAP_MIN(share * of, UINT32_MAX / 2); }
 
 /* Where a slot is. A proposed slot is in no list, so that it cannot be proposed again before REMOVE or KEEP. */
 typedef enum neap__place { NEAP__ABSENT = 0, NEAP__LISTED, NEAP__PROPOSED } neap__place;

@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define NOWHERE UINT32_MAX
+#define NOWHERE NEAP_POLICY_NO_SLOT
 #define EVENTS 256u
 #define BATCH_MAX 1024u
 
@@ -19,13 +19,21 @@ typedef struct place {
   uint32_t kids;
 } place;
 
+/* What a slot has. It is all in one place, for what is evicted was used long ago: what `place` and the lineage say of
+ * it has left the processor's cache. */
+typedef struct held {
+  uint32_t number; /* of a free slot: the next free one */
+  uint32_t parent;
+  uint32_t kids; /* as in place */
+  uint32_t units;
+} held;
+
 struct neap__ghost_cache {
   neap__ghost_config config;
   neap__instance *instance;
   neap_chunk *row;
   place *place;       /* [numbers] */
-  uint32_t *number;   /* [slots] what is in it; of a free slot: the next free one */
-  uint32_t *units;    /* [slots] */
+  held *held;         /* [slots] */
   uint32_t *next;     /* [slots] */
   uint32_t free_slot; /* NOWHERE: none */
   uint32_t event_count;
@@ -46,56 +54,64 @@ static void flush(neap__ghost_cache *c) {
   c->event_count = 0;
 }
 
-static neap_event *emit(neap__ghost_cache *c, neap_event_type type, uint32_t slot, uint32_t number) {
+static neap_event *emit_named(neap__ghost_cache *c, neap_event_type type, uint32_t slot, uint32_t h1, uint32_t h2) {
   if (c->event_count == EVENTS) flush(c);
   neap_event *ev = &c->events[c->event_count++];
-  uint64_t hash = number == NEAP__NO_CHUNK ? 0 : c->config.lineage->hash[number];
-  *ev = c->now;
-  ev->type = (uint8_t)type;
-  ev->slot = slot;
-  ev->h1 = (uint32_t)hash;
-  ev->h2 = (uint32_t)(hash >> 32);
+  *ev = (neap_event){.slot = slot,
+                     .type = (uint8_t)type,
+                     .h1 = h1,
+                     .h2 = h2,
+                     .request = c->now.request,
+                     .tenant = c->now.tenant,
+                     .time_ms = c->now.time_ms};
   return ev;
+}
+
+static neap_event *emit(neap__ghost_cache *c, neap_event_type type, uint32_t slot, uint32_t number) {
+  uint64_t hash = c->config.lineage->hash[number];
+  return emit_named(c, type, slot, (uint32_t)hash, (uint32_t)(hash >> 32));
 }
 
 /* --- who continues whom --------------------------------------------------------------------------------------- */
 
-static void told_of_kids(neap__ghost_cache *c, uint32_t number, neap_event_type change) {
+/* kids of a chunk are another number now. */
+static void kids_changed(neap__ghost_cache *c, uint32_t number, neap_event_type change) {
   const place *p = &c->place[number];
   if (p->slot == NOWHERE) return;
+  c->held[p->slot].kids = p->kids;
+  if (!c->leaves) return;
   c->row[p->slot].children = (uint16_t)NEAP_MIN(p->kids, UINT16_MAX);
   if (change) emit(c, change, p->slot, number);
 }
 
-static void arrived(neap__ghost_cache *c, uint32_t number) {
-  uint32_t parent = c->config.lineage->parent[number];
-  if (c->leaves) told_of_kids(c, number, c->place[number].kids ? NEAP_EV_UNLEAF : 0);
+static void arrived(neap__ghost_cache *c, uint32_t number, uint32_t parent) {
+  uint32_t kids = c->place[number].kids;
+  if (kids || c->leaves) kids_changed(c, number, kids ? NEAP_EV_UNLEAF : 0);
   if (parent == NEAP__NO_CHUNK) return;
-  uint32_t kids = ++c->place[parent].kids;
-  if (c->leaves) told_of_kids(c, parent, kids == 1 ? NEAP_EV_UNLEAF : 0);
+  kids = ++c->place[parent].kids;
+  kids_changed(c, parent, kids == 1 ? NEAP_EV_UNLEAF : 0);
 }
 
-static void left(neap__ghost_cache *c, uint32_t number) {
-  uint32_t parent = c->config.lineage->parent[number];
+static void left(neap__ghost_cache *c, uint32_t parent) {
   if (parent == NEAP__NO_CHUNK) return;
   uint32_t kids = --c->place[parent].kids;
-  if (c->leaves) told_of_kids(c, parent, kids == 0 ? NEAP_EV_LEAF : 0);
+  kids_changed(c, parent, kids == 0 ? NEAP_EV_LEAF : 0);
 }
 
 /* --- going and coming ----------------------------------------------------------------------------------------- */
 
 static void remove_slot(neap__ghost_cache *c, uint32_t slot, neap_remove_reason reason) {
-  uint32_t number = c->number[slot];
+  held *h = &c->held[slot];
   const neap_chunk *row = &c->row[slot];
-  neap_event *ev = emit(c, NEAP_EV_REMOVE, slot, number);
+  neap_event *ev = emit_named(c, NEAP_EV_REMOVE, slot, row->h1, row->h2);
   ev->detail = (uint8_t)reason;
   ev->tenant = row->tenant, ev->kib = row->kib, ev->pos = row->pos;
   c->residents--;
-  c->stats.used -= c->units[slot];
-  c->place[number].slot = NOWHERE;
-  c->number[slot] = c->free_slot;
+  c->stats.used -= h->units;
+  c->place[h->number].slot = NOWHERE;
+  h->number = c->free_slot;
   c->free_slot = slot;
-  left(c, number);
+  left(c, h->parent);
 }
 
 /* False if nothing may go. */
@@ -105,7 +121,7 @@ static bool evict(neap__ghost_cache *c) {
   uint32_t count = neap__instance_victims(c->instance, NEAP_SCOPE_ALL, c->victims, c->config.batch);
   for (uint32_t i = 0; i < count; i++) {
     c->stats.evictions++;
-    c->stats.orphan_evictions += c->place[c->number[c->victims[i]]].kids != 0;
+    c->stats.orphan_evictions += c->held[c->victims[i]].kids != 0;
     remove_slot(c, c->victims[i], NEAP_REMOVE_EVICT);
   }
   return count != 0;
@@ -125,11 +141,10 @@ static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t 
     c->stats.bypassed++;
     return;
   }
-  uint32_t slot = c->free_slot;
-  c->free_slot = c->number[slot];
-  c->number[slot] = number;
-  c->units[slot] = units;
-  c->next[slot] = r->next ? r->next[pos] : NOWHERE;
+  uint32_t slot = c->free_slot, parent = c->config.lineage->parent[number];
+  c->free_slot = c->held[slot].number;
+  c->held[slot] = (held){.number = number, .parent = parent, .units = units};
+  if (r->next) c->next[slot] = r->next[pos];
   c->place[number].slot = slot;
   c->residents++;
   c->sized = r->units != NULL;
@@ -137,24 +152,35 @@ static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t 
   neap_event *ev = emit(c, NEAP_EV_INSERT, slot, number);
   ev->kib = units;
   ev->pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
-  arrived(c, number);
+  arrived(c, number, parent);
 }
 
 static void touch(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t pos) {
   uint32_t number = r->chunk[pos], slot = c->place[number].slot;
   if (slot == NOWHERE) {
-    insert(c, r, number, pos);
+    if (!r->pass || !r->pass[pos]) insert(c, r, number, pos);
     return;
   }
   c->stats.hits++;
-  c->next[slot] = r->next ? r->next[pos] : NOWHERE;
+  if (r->next) c->next[slot] = r->next[pos];
   neap_event *ev = emit(c, NEAP_EV_HIT, slot, number);
-  ev->kib = c->units[slot];
+  ev->kib = c->held[slot].units;
   ev->pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
+}
+
+/* A trace has more chunks than a processor's cache has room for, and each is somewhere else. */
+static void fetch_soon(const neap__ghost_cache *c, const neap__ghost_request *r) {
+  for (uint32_t i = 0; i < r->soon_count; i++) {
+    uint32_t number = r->soon[i];
+    __builtin_prefetch(&c->place[number], 1);
+    __builtin_prefetch(&c->config.lineage->hash[number]);
+    __builtin_prefetch(&c->config.lineage->parent[number]);
+  }
 }
 
 void neap__ghost_use(neap__ghost_cache *c, const neap__ghost_request *r, neap__ghost_answer *answer) {
   uint32_t prefix = 0, hits = 0;
+  fetch_soon(c, r);
   for (uint32_t i = 0; i < r->chunks; i++) {
     bool there = c->place[r->chunk[i]].slot != NOWHERE;
     hits += there;
@@ -162,15 +188,16 @@ void neap__ghost_use(neap__ghost_cache *c, const neap__ghost_request *r, neap__g
   }
   c->now = (neap_event){.request = r->request, .tenant = r->tenant, .time_ms = r->time_ms};
   if (c->wants & NEAP_WANTS(REQUEST)) {
-    neap_event *ev = emit(c, NEAP_EV_REQUEST, NEAP_POLICY_NO_SLOT, NEAP__NO_CHUNK);
+    neap_event *ev =
+        emit_named(c, NEAP_EV_REQUEST, NEAP_POLICY_NO_SLOT, (uint32_t)r->session, (uint32_t)(r->session >> 32));
     ev->pos = (uint16_t)NEAP_MIN(r->chunks, UINT16_MAX);
-    ev->h1 = (uint32_t)r->session, ev->h2 = (uint32_t)(r->session >> 32);
   }
+  uint64_t before = c->stats.hits;
   for (uint32_t i = 0; i < r->chunks; i++) touch(c, r, c->config.head_first ? i : r->chunks - 1 - i);
   c->stats.requests++;
   c->stats.accesses += r->chunks;
   c->stats.prefix_hits += prefix;
-  *answer = (neap__ghost_answer){.hits = hits, .prefix = prefix};
+  *answer = (neap__ghost_answer){.hits = hits, .prefix = prefix, .touched = (uint32_t)(c->stats.hits - before)};
 }
 
 void neap__ghost_forget(neap__ghost_cache *c, uint32_t number) {
@@ -188,12 +215,11 @@ static uint32_t slots_for(const neap__ghost_config *config) {
 
 static int open_arrays(neap__ghost_cache *c, uint32_t slots) {
   c->place = malloc(sizeof(*c->place) * NEAP_MAX(c->config.numbers, 1));
-  c->number = malloc(sizeof(*c->number) * slots);
-  c->units = malloc(sizeof(*c->units) * slots);
+  c->held = malloc(sizeof(*c->held) * slots);
   c->next = malloc(sizeof(*c->next) * slots);
-  if (!c->place || !c->number || !c->units || !c->next) return NEAP_ENOMEM;
+  if (!c->place || !c->held || !c->next) return NEAP_ENOMEM;
   for (uint32_t i = 0; i < c->config.numbers; i++) c->place[i] = (place){.slot = NOWHERE};
-  for (uint32_t i = 0; i < slots; i++) c->number[i] = i + 1 < slots ? i + 1 : NOWHERE, c->next[i] = NOWHERE;
+  for (uint32_t i = 0; i < slots; i++) c->held[i].number = i + 1 < slots ? i + 1 : NOWHERE, c->next[i] = NOWHERE;
   return 0;
 }
 
@@ -229,8 +255,7 @@ void neap__ghost_close(neap__ghost_cache *c) {
   if (c == NULL) return;
   neap__instance_close(c->instance);
   free(c->place);
-  free(c->number);
-  free(c->units);
+  free(c->held);
   free(c->next);
   free(c);
 }
@@ -240,5 +265,17 @@ void neap__ghost_stats_get(neap__ghost_cache *c, neap__ghost_stats *out) {
   *out = c->stats;
   neap__instance_stats_get(c->instance, &out->policy);
 }
+
+uint32_t neap__ghost_slot(const neap__ghost_cache *c, uint32_t number) { return c->place[number].slot; }
+
+void neap__ghost_tell(neap__ghost_cache *c, neap_event_type type, uint32_t number, uint8_t tier) {
+  uint32_t slot = c->place[number].slot;
+  if (slot == NOWHERE) return;
+  neap_event *ev = emit(c, type, slot, number);
+  ev->detail = tier;
+  ev->kib = c->held[slot].units;
+}
+
+void neap__ghost_flush(neap__ghost_cache *c) { flush(c); }
 
 neap__instance *neap__ghost_instance(neap__ghost_cache *c) { return c->instance; }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "policy/builtin.h"
+#include "policy/registry.h"
 
 enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a victim, REMOVE or KEEP not yet seen */
 
@@ -21,6 +22,11 @@ enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a vict
 #define DRAWS 8u   /* per slot of the sample, when most residents are out of scope */
 #define FILTERED 256u
 #define REFUSED_MAX 10000u /* so many, and nine times what was accepted, are nonsense */
+
+/* An empty error without half a kilobyte of zeros: these questions are asked for every victim. */
+#define NO_ERROR(err) \
+  neap_error err;     \
+  err.text[0] = '\0'
 
 /* Residents in no order, for drawing samples. */
 typedef struct pool {
@@ -45,33 +51,6 @@ struct neap__instance {
 };
 
 static const neap_policy *const lru = &neap__policy_isolated_lru; /* finds a tenant's slots without a walk over all */
-
-/* --- is it a policy ------------------------------------------------------------------------------------------- */
-
-/* Magic, abi and size come first in every version of the struct, so they may be read before the rest is trusted. */
-static int check_table(const neap_policy *p, neap_error *err) {
-  if (p == NULL) return neap__fail(err, NEAP_EINVAL, "policy is NULL; expected a neap_policy");
-  if (p->magic != NEAP_POLICY_MAGIC)
-    return neap__fail(err, NEAP_EABI, "policy magic is 0x%08" PRIx32 "; expected 0x%08x", p->magic, NEAP_POLICY_MAGIC);
-  if (p->abi != NEAP_POLICY_ABI)
-    return neap__fail(err, NEAP_EABI, "policy abi is %" PRIu32 "; expected %u", p->abi, NEAP_POLICY_ABI);
-  if (p->size < sizeof(*p))
-    return neap__fail(err, NEAP_EABI, "policy size is %" PRIu32 "; expected at least %zu", p->size, sizeof(*p));
-  const struct {
-    const char *name;
-    bool present;
-  } members[] = {{"name", p->name != NULL},
-                 {"create", p->create != NULL},
-                 {"on_events", p->on_events != NULL},
-                 {"destroy", p->destroy != NULL}};
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(members); i++)
-    if (!members[i].present)
-      return neap__fail(err, NEAP_EABI, "policy member '%s' is NULL; expected it to be set", members[i].name);
-  if ((p->victims != NULL) == (p->score != NULL))
-    return neap__fail(err, NEAP_EABI, "policy members 'victims' and 'score' are both %s; expected one of them",
-                      p->victims ? "set" : "NULL");
-  return 0;
-}
 
 /* --- failing -------------------------------------------------------------------------------------------------- */
 
@@ -182,7 +161,7 @@ static void note(neap__instance *in, const neap_event *ev) {
 
 static void tell_policy(neap__instance *in, const neap_event *events, uint32_t count) {
   if (in->out || count == 0) return;
-  neap_error err = {""};
+  NO_ERROR(err);
   passed(in, "on_events", in->policy->on_events(in->self, events, count, &err), &err);
 }
 
@@ -289,7 +268,7 @@ static uint32_t pass_leaves(neap__instance *in, uint32_t *out, uint32_t count) {
 }
 
 static uint32_t ask_victims(neap__instance *in, uint32_t scope, uint32_t *out, uint32_t max) {
-  neap_error err = {""};
+  NO_ERROR(err);
   memset(out, 0xff, max * sizeof(*out)); /* a policy that claims more than it wrote has proposed UINT32_MAX, no slot */
   int said = in->policy->victims(in->self, scope, out, max, &err);
   if (!passed(in, "victims", said, &err)) return 0;
@@ -333,7 +312,7 @@ static uint32_t draw(neap__instance *in, uint32_t scope, uint32_t *slots, uint32
 static bool ask_score(neap__instance *in, uint32_t scope, uint32_t *out) {
   uint32_t slots[SAMPLE], count = draw(in, scope, slots, SAMPLE), best = 0;
   double scores[SAMPLE];
-  neap_error err = {""};
+  NO_ERROR(err);
   for (uint32_t i = 0; i < count; i++) scores[i] = (double)NAN;
   if (count == 0 || !passed(in, "score", in->policy->score(in->self, slots, count, scores, &err), &err)) return false;
   for (uint32_t i = 0; i < count; i++) {
@@ -463,7 +442,7 @@ static int pool_fill(const neap__instance *in, const neap_policy *policy, pool *
 }
 
 int neap__instance_switch(neap__instance *in, const neap_policy *policy, const char *params, neap_error *err) {
-  int rc = check_table(policy, err);
+  int rc = neap__policy_check(policy, err);
   if (rc != 0) return rc;
   char *before = in->params, *copy = strdup(params != NULL ? params : "");
   pool fresh = {0};

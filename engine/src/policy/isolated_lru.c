@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
  * policy/isolated_lru.c - one LRU per tenant over one LRU of all: every slot is in two lists, so the oldest of a
- * tenant and the oldest of all are both found in constant time. The order is that of lru.c.
+ * tenant and the oldest of all are both found in constant time. The order is that of lru.c; the answers are those of
+ * isolated.c around it, for 24 bytes per slot however many tenants there are.
  *
  * Tenants share 65,536 buckets by the low bits of their number. Numbers are dense, so a bucket holds one tenant until
- * there are more of them than that; then a walk skips the neighbours. 24 bytes per slot. Entered from one thread at a
- * time (the stream's lock). Quotas are not here: flow/evict asks for a tenant when it is over. */
+ * there are more of them than that; then a walk skips the neighbours. Quotas are not here: flow/evict asks for a tenant
+ * when it is over. */
 #include <stdlib.h>
 
 #include "base/base.h"
 #include "policy/builtin.h"
+#include "policy/registry.h"
 
 #define TENANT_BUCKETS 65536u
 
@@ -27,7 +29,8 @@ typedef struct isolated {
 
 static int isolated_create(const neap_policy *policy, const neap_policy_context *context, void **self,
                            neap_error *err) {
-  (void)policy;
+  int rc = neap__policy_params(policy->name, context->params, NULL, 0, err);
+  if (rc != 0) return rc;
   *self = calloc(1, sizeof(isolated) + ((size_t)context->slots + 1) * sizeof(pair));
   if (*self != NULL) return 0;
   return neap__fail(err, NEAP_ENOMEM, "IsolatedLRU: no memory for %u slots", context->slots);
@@ -86,13 +89,7 @@ static int isolated_victims(void *self, uint32_t scope, uint32_t *out, uint32_t 
 }
 
 const neap_policy neap__policy_isolated_lru = {
-    .magic = NEAP_POLICY_MAGIC,
-    .abi = NEAP_POLICY_ABI,
-    .size = sizeof(neap_policy),
-    .wants = NEAP__WANTS_BASIC,
-    .name = "IsolatedLRU",
-    .create = isolated_create,
-    .on_events = isolated_on_events,
-    .victims = isolated_victims,
+    NEAP__POLICY_HEAD,           .wants = NEAP__WANTS_BASIC,      .name = "IsolatedLRU",
+    .create = isolated_create,   .on_events = isolated_on_events, .victims = isolated_victims,
     .destroy = isolated_destroy,
 };

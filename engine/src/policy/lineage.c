@@ -58,19 +58,35 @@ void neap__lineage_close(neap__lineage *l) {
 int neap__lineage_add(neap__lineage *l, uint64_t hash, uint32_t parent, uint32_t *number) {
   uint32_t at = probe(l, hash);
   if (l->bucket[at] == 0) {
-    if (l->count == NEAP__NO_CHUNK - 1) return NEAP_ELIMIT;
-    if (l->count == l->room) {
+    if (l->count == NEAP__NO_CHUNK - 1 && !l->removed) return NEAP_ELIMIT;
+    if (l->count == l->room && !l->removed) {
       uint32_t room = l->room < NEAP__NO_CHUNK / 2 ? l->room * 2 : NEAP__NO_CHUNK - 1;
       int rc = grow(l, room);
       if (rc != 0) return rc;
       at = probe(l, hash);
     }
-    l->hash[l->count] = hash;
-    l->parent[l->count] = parent;
-    l->bucket[at] = ++l->count;
+    uint32_t fresh = l->removed ? l->removed - 1 : l->count++;
+    if (l->removed) l->removed = l->parent[fresh];
+    l->hash[fresh] = hash;
+    l->parent[fresh] = parent;
+    l->bucket[at] = fresh + 1;
   }
   *number = l->bucket[at] - 1;
   return 0;
 }
 
 uint32_t neap__lineage_find(const neap__lineage *l, uint64_t hash) { return l->bucket[probe(l, hash)] - 1; }
+
+/* What was put behind an occupied bucket moves forward into the gap (Knuth, TAOCP 3, 6.4, algorithm R). */
+void neap__lineage_remove(neap__lineage *l, uint32_t number) {
+  uint32_t gap = probe(l, l->hash[number]);
+  for (uint32_t at = (gap + 1) & l->bucket_mask; l->bucket[at] != 0; at = (at + 1) & l->bucket_mask) {
+    uint32_t home = bucket_of(l, l->hash[l->bucket[at] - 1]);
+    if (((at - home) & l->bucket_mask) < ((at - gap) & l->bucket_mask)) continue;
+    l->bucket[gap] = l->bucket[at];
+    gap = at;
+  }
+  l->bucket[gap] = 0;
+  l->parent[number] = l->removed;
+  l->removed = number + 1;
+}

@@ -15,6 +15,7 @@ typedef struct neap__lineage {
   uint32_t *parent;              /* [count] number of the chunk before, NEAP__NO_CHUNK of the first one of a prompt */
   uint32_t *bucket, bucket_mask; /* number + 1, by hash; 0 is empty */
   uint32_t room;
+  uint32_t removed; /* the last number that was removed + 1; its parent is the one before; 0: none */
 } neap__lineage;
 
 /* room: how many chunks to make room for now. 0 or NEAP_ENOMEM. */
@@ -27,3 +28,6 @@ int neap__lineage_add(neap__lineage *lineage, uint64_t hash, uint32_t parent, ui
 
 /* NEAP__NO_CHUNK if it is not there. */
 uint32_t neap__lineage_find(const neap__lineage *lineage, uint64_t hash);
+
+/* Forgets a chunk that nothing continues any more; the next one to be added gets its number. */
+void neap__lineage_remove(neap__lineage *lineage, uint32_t number);

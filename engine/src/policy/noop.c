@@ -2,11 +2,11 @@
  *
  * policy/noop.c - the policy of an operator who wants no eviction: it keeps nothing and proposes nothing. */
 #include "policy/builtin.h"
+#include "policy/registry.h"
 
 static int noop_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
-  (void)policy, (void)context, (void)err;
   *self = NULL;
-  return 0;
+  return neap__policy_params(policy->name, context->params, NULL, 0, err);
 }
 
 static int noop_on_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
@@ -22,13 +22,6 @@ static int noop_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max,
 static void noop_destroy(void *self) { (void)self; }
 
 const neap_policy neap__policy_noop = {
-    .magic = NEAP_POLICY_MAGIC,
-    .abi = NEAP_POLICY_ABI,
-    .size = sizeof(neap_policy),
-    .flags = NEAP_POLICY_SHORT_STANDS,
-    .name = "noop",
-    .create = noop_create,
-    .on_events = noop_on_events,
-    .victims = noop_victims,
-    .destroy = noop_destroy,
+    NEAP__POLICY_HEAD,           .flags = NEAP_POLICY_SHORT_STANDS, .name = "noop",          .create = noop_create,
+    .on_events = noop_on_events, .victims = noop_victims,           .destroy = noop_destroy,
 };

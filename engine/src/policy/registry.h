@@ -25,7 +25,11 @@ int neap__policy_find(const char *spec, neap__policy_spec *out, neap_error *err)
 /* Names of the built-ins, NULL-terminated. */
 const char *const *neap__policy_names(void);
 
-/* What loads a FILE with that ending ("lua"); script/ plugs itself in. load has the errors above. */
+/* Whether a table may be worked with: 0, or NEAP_EABI naming the member, NEAP_EINVAL for NULL. */
+int neap__policy_check(const neap_policy *policy, neap_error *err);
+
+/* What loads a FILE with that ending ("lua"); script/ plugs itself in, once or more often. load has the errors above.
+ */
 typedef struct neap__policy_loader {
   const char *ending;
   int (*load)(const char *path, const neap_policy **out, neap_error *err);
@@ -33,8 +37,8 @@ typedef struct neap__policy_loader {
 } neap__policy_loader;
 void neap__policy_add_loader(neap__policy_loader *loader);
 
-/* Reads "name=value" parameters; names lists what is known, NULL-terminated, values[i] is set where given. Numbers
- * only. 0, or NEAP_EINVAL naming the parameter, the value and what was expected. */
+/* Reads "name=value,..." of the policy of that name: numbers, each from min to max; *value stays where it is not given.
+ * 0, or NEAP_EINVAL naming the parameter, the value and what was expected. */
 typedef struct neap__policy_param {
   const char *name;
   double *value, min, max;

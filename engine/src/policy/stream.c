@@ -50,26 +50,6 @@ struct neap__stream {
   void *told_ctx;
 };
 
-static const neap_policy *const builtins[] = {&neap__policy_lru, &neap__policy_isolated_lru, &neap__policy_arc,
-                                              &neap__policy_noop};
-
-/* --- which policy --------------------------------------------------------------------------------------------- */
-
-const neap_policy *neap__policy_find(const char *name, neap_error *err) {
-  const char *names[NEAP_ARRAY_LEN(builtins)];
-  char list[128] = "";
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(builtins); i++) {
-    if (strcmp(name, builtins[i]->name) == 0) return builtins[i];
-    names[i] = builtins[i]->name;
-    size_t used = strlen(list);
-    snprintf(list + used, sizeof(list) - used, "%s%s", i == 0 ? "" : ", ", names[i]);
-  }
-  const char *near = neap__nearest(name, names, NEAP_ARRAY_LEN(names));
-  neap__fail(err, NEAP_EINVAL, "eviction policy '%.64s' is unknown; expected one of %s%s%s%s", name, list,
-             near == NULL ? "" : "; did you mean '", near == NULL ? "" : near, near == NULL ? "" : "'?");
-  return NULL;
-}
-
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
 /* Under policy_lock, after each call into the instance: the policy may be another one, or out. */
@@ -361,4 +341,11 @@ void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out) {
   snprintf(out->params, sizeof(out->params), "%s", context->params);
   neap__instance_stats_get(in, &out->instance);
   leave(stream);
+}
+
+neap_chunk neap__stream_row(neap__stream *stream, uint32_t slot) {
+  const neap_chunk *rows = neap__instance_chunks(enter(stream));
+  neap_chunk row = slot < stream->slots ? rows[slot] : (neap_chunk){0};
+  leave(stream);
+  return row;
 }

@@ -4,17 +4,15 @@
  *
  * Events of any thread are appended to a bounded buffer in batches; the policy sees them in that order, in bulk, no
  * later than the next question to it. A full buffer is flushed by the thread that filled it. The policy instance is
- * entered under one lock, so it needs none; whoever asks waits for a call already under way. What the policy is trusted
- * with is in policy/instance.h. Any thread may call any function here, open and close aside. */
+ * entered under one lock, so it needs none; whoever asks waits for a call already under way. Not here: which policies
+ * there are (policy/registry.h), what one is trusted with (policy/instance.h). Any thread may call any function here,
+ * open and close aside. */
 #pragma once
 #include <neap/policy.h>
 
 #include "policy/instance.h"
 
 typedef struct neap__stream neap__stream;
-
-/* The built-in of that name (case matters: LMCache's spelling), or NULL with the nearest name in err. */
-const neap_policy *neap__policy_find(const char *name, neap_error *err);
 
 /* Opens a stream for slots 0 .. config->slots-1. The errors of neap__instance_open. */
 int neap__stream_open(const neap__instance_config *config, neap__stream **out, neap_error *err);
@@ -82,3 +80,6 @@ typedef struct neap__stream_stats {
   uint32_t capacity;  /* objects, see neap_policy_context */
 } neap__stream_stats;
 void neap__stream_stats_get(neap__stream *stream, neap__stream_stats *out);
+
+/* What the events so far say of a slot; zero if it is empty. */
+neap_chunk neap__stream_row(neap__stream *stream, uint32_t slot);

@@ -10,8 +10,11 @@
 #include "script/http.h"
 #include "script/inner.h"
 #include "script/key.h"
+#include "script/lua_policy.h"
 #include "script/net.h"
 #include "script/spawn.h"
+
+#define NEAREST_MAX 64 /* names to choose from */
 
 /* core.now() -> seconds of the clock that deadlines use */
 static int l_now(lua_State *L) {
@@ -33,9 +36,23 @@ static int l_memory(lua_State *L) {
   return 1;
 }
 
+/* core.nearest(word, names) -> the name that was most likely meant, or nil */
+static int l_nearest(lua_State *L) {
+  const char *names[NEAREST_MAX], *word = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  size_t count = NEAP_MIN(lua_objlen(L, 2), NEAREST_MAX);
+  luaL_checkstack(L, NEAREST_MAX, "names");
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, (int)i + 1);
+    names[i] = luaL_checkstring(L, -1);
+  }
+  lua_pushstring(L, neap__nearest(word, names, count));
+  return 1;
+}
+
 void neap__api_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg functions[] = {
-      {"now", l_now}, {"log", l_log}, {"memory", l_memory}, {"sleep", neap__l_sleep}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"now", l_now},         {"log", l_log},           {"memory", l_memory},
+                                       {"nearest", l_nearest}, {"sleep", neap__l_sleep}, {NULL, NULL}};
   lua_newtable(L);
   neap__vm_register(L, vm, functions);
   neap__key_open(L, vm);
@@ -45,4 +62,6 @@ void neap__api_open(lua_State *L, neap__vm *vm) {
   neap__inner_lua_open(L, vm);
   neap__net_open(L, vm);
   neap__spawn_open(L, vm);
+  lua_pushlightuserdata(L, neap__lua_policy_natives());
+  lua_setfield(L, -2, "policy_natives");
 }

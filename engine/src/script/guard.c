@@ -47,7 +47,7 @@ static bool slice_over(const neap__guard *g, uint64_t passed) {
   return passed / PATIENCE > g->slice_ns || processor_ns() - g->began_ns > g->slice_ns;
 }
 
-/* Raises when the slice or the operation's time is over. The slice began when the pulse says so. */
+/* Raises when the slice or the operation's time is over, or when asked to. The slice began when the pulse says so. */
 static void on_count(lua_State *L, lua_Debug *where) {
   void *ud;
   (void)where;
@@ -55,11 +55,16 @@ static void on_count(lua_State *L, lua_Debug *where) {
   neap__vm *vm = ud;
   neap__guard *g = &vm->guard;
   uint64_t now = neap__now_ns(), entered = atomic_load_explicit(&vm->pulse.entered_ns, memory_order_relaxed);
-  if (g->tripped || (entered && now > entered && slice_over(g, now - entered))) {
+  bool interrupted = atomic_load_explicit(&g->interrupted, memory_order_relaxed);
+  if (g->tripped || interrupted || (entered && now > entered && slice_over(g, now - entered))) {
     if (!g->tripped) lua_sethook(L, on_count, LUA_MASKCOUNT | LUA_MASKLINE, 1);
     g->tripped = true;
     luaL_where(L, 0);
-    lua_pushfstring(L, "stopped: a guarded script may run for %d ms without awaiting", (int)(g->slice_ns / 1000000u));
+    if (interrupted) {
+      lua_pushliteral(L, "interrupted");
+    } else {
+      lua_pushfstring(L, "stopped: a guarded script may run for %d ms without awaiting", (int)(g->slice_ns / 1000000u));
+    }
     lua_concat(L, 2);
     lua_error(L);
   }
@@ -114,6 +119,9 @@ void neap__guard_rearm(neap__vm *vm) {
   if (vm->guard.on) vm->guard.began_ns = processor_ns();
   if (vm->guard.tripped) watch(vm, true);
 }
+
+void neap__guard_interrupt(neap__guard *guard) { atomic_store(&guard->interrupted, true); }
+void neap__guard_resume(neap__guard *guard) { atomic_store(&guard->interrupted, false); }
 
 void neap__guard_collect(neap__vm *vm) {
   neap__guard *g = &vm->guard;

@@ -10,7 +10,7 @@
  * where it is; an error that is caught comes again with the next instruction. Modules are always loaded guarded. A
  * trusted VM compiles: nothing can stop a loop there, the watchdog tells of it. Neither can stop C (a pattern that
  * backtracks, an FFI call) or a finalizer. It limits accidents; it is no wall against hostile code. VM thread only, but
- * for `starved`. */
+ * for `starved` and neap__guard_interrupt. */
 #pragma once
 #include <lua.h>
 #include <stdatomic.h>
@@ -29,6 +29,7 @@ typedef struct neap__guard {
   bool on, tripped;
   uint64_t slice_ns, began_ns; /* processor time: of a slice; of the thread when this one began */
   atomic_bool starved;         /* memory is short, and was so after the last collection */
+  atomic_bool interrupted;     /* somebody asked for an end */
 } neap__guard;
 
 /* What a class declares; zeros are the defaults above. */
@@ -46,6 +47,10 @@ void neap__guard_on(struct neap__vm *vm, uint64_t memory, uint64_t slice_ns);
 void neap__guard_set(struct neap__vm *vm, const neap__guard_limits *limits);
 /* A new slice begins. */
 void neap__guard_rearm(struct neap__vm *vm);
+/* Any thread: what runs guarded gets an error within a thousand instructions, and again until its call is over. */
+void neap__guard_interrupt(neap__guard *guard);
+/* Takes that back, before another call. */
+void neap__guard_resume(neap__guard *guard);
 /* Below neap__vm_call, between calls of hooks: collects garbage if it takes too much. Raises. */
 void neap__guard_collect(struct neap__vm *vm);
 /* Around making a call and telling an error, when a little beyond the bound may be taken; memory: the error was one of

@@ -105,21 +105,42 @@ void neap__vm_close(neap__vm *vm) {
   NEAP_ASSERT(vm->native_bytes == 0);
 }
 
-int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg, neap_error *err) {
-  NEAP_ASSERT(!vm->loop || neap__loop_here(vm->loop));
+/* What a failed call left on the stack, as an error. */
+static int failure(neap__vm *vm, int status, neap_error *err) {
   lua_State *L = vm->L;
-  neap__pulse_enter(&vm->pulse, what);
-  neap__guard_rearm(vm);
-  int status = lua_cpcall(L, body, arg);
-  neap__pulse_leave(&vm->pulse);
-  int rc = 0, code = status == LUA_ERRMEM ? NEAP_ENOMEM : NEAP_ESCRIPT;
-  if (status != 0 && lua_type(L, -1) == LUA_TSTRING) {
-    rc = neap__fail(err, code, "%s", lua_tostring(L, -1));
-  } else if (status != 0) {
-    rc = neap__fail(err, code, "(error object is a %s value)", luaL_typename(L, -1));
-  }
+  int code = status == LUA_ERRMEM ? NEAP_ENOMEM : NEAP_ESCRIPT;
+  int rc = lua_type(L, -1) == LUA_TSTRING ? neap__fail(err, code, "%s", lua_tostring(L, -1))
+                                          : neap__fail(err, code, "(error object is a %s value)", luaL_typename(L, -1));
   lua_settop(L, 0);
   return rc;
+}
+
+int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg, neap_error *err) {
+  NEAP_ASSERT(!vm->loop || neap__loop_here(vm->loop));
+  neap__pulse_enter(&vm->pulse, what);
+  neap__guard_rearm(vm);
+  int status = lua_cpcall(vm->L, body, arg);
+  neap__pulse_leave(&vm->pulse);
+  if (status != 0) return failure(vm, status, err);
+  lua_settop(vm->L, 0);
+  return 0;
+}
+
+static int collect_body(lua_State *L) {
+  neap__guard_collect(lua_touserdata(L, 1));
+  return 0;
+}
+
+int neap__vm_enter(neap__vm *vm, const char *what, int args, int results, neap_error *err) {
+  neap__pulse_enter_often(&vm->pulse, what);
+  if (vm->guard.on) neap__guard_rearm(vm);
+  int status = lua_pcall(vm->L, args, results, 0);
+  neap__pulse_leave(&vm->pulse);
+  if (vm->guard.heap > vm->guard.collect_at) {
+    int collected = lua_cpcall(vm->L, collect_body, vm);
+    if (collected != 0) lua_pop(vm->L, 1); /* a finalizer failed; boot.lua has told of it */
+  }
+  return status == 0 ? 0 : failure(vm, status, err);
 }
 
 void neap__vm_invoke(lua_State *L, int args, int results) { lua_call(L, args, results); }

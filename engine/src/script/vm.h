@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * script/vm.h - one Lua VM, and the one protected way into it.
+ * script/vm.h - one Lua VM, and the two protected ways into it.
  *
  * A VM is entered by one thread only: the thread of its loop, or, for a VM without a loop, the thread that opened it.
- * Every entry is neap__vm_call, so that no Lua error, not even a failed allocation, can unwind through libuv. C that
- * runs below it may raise; such functions hold neither locks nor memory across a raising call. */
+ * Every entry is neap__vm_call or neap__vm_enter, so that no Lua error, not even a failed allocation, can unwind
+ * through libuv. C that runs below it may raise; such functions hold neither locks nor memory across a raising call. */
 #pragma once
 #include <lua.h>
 
@@ -43,6 +43,12 @@ void neap__vm_close(neap__vm *vm);
 /* Runs body(L) with arg as light userdata at index 1. what: static text, told by the watchdog when the body is stuck.
  * 0, or NEAP_ESCRIPT or NEAP_ENOMEM with the message in err. The stack is empty afterwards. */
 int neap__vm_call(neap__vm *vm, const char *what, lua_CFunction body, void *arg, neap_error *err);
+
+/* The short way, for a function that is called millions of times: calls what was pushed (lua_rawgeti from the registry)
+ * below `args` numbers, booleans or nils; leaves `results` values on an otherwise empty stack, for the caller to take
+ * and to settop(0), or none after an error. It allocates nothing itself; garbage is collected now and then. Errors as
+ * above. */
+int neap__vm_enter(neap__vm *vm, const char *what, int args, int results, neap_error *err);
 
 /* Below neap__vm_call: calls the function below its arguments. Raises what it raises; it cannot await. */
 void neap__vm_invoke(lua_State *L, int args, int results);

@@ -113,4 +113,12 @@ void neap__pulse_enter(neap__pulse *pulse, const char *what) {
   atomic_store_explicit(&pulse->entered_ns, neap__now_ns(), memory_order_release);
 }
 
+void neap__pulse_enter_often(neap__pulse *pulse, const char *what) {
+  struct timespec at;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &at);
+  atomic_store_explicit(&pulse->what, what, memory_order_relaxed);
+  atomic_store_explicit(&pulse->entered_ns, (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec,
+                        memory_order_release);
+}
+
 void neap__pulse_leave(neap__pulse *pulse) { atomic_store_explicit(&pulse->entered_ns, 0, memory_order_release); }

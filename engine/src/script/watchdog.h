@@ -26,4 +26,6 @@ void neap__watchdog_remove(neap__pulse *pulse);
 void neap__watchdog_set_limit(uint64_t limit_ms);
 
 void neap__pulse_enter(neap__pulse *pulse, const char *what);
+/* By a clock that is some milliseconds late and costs a quarter, for a VM that is entered millions of times. */
+void neap__pulse_enter_often(neap__pulse *pulse, const char *what);
 void neap__pulse_leave(neap__pulse *pulse);

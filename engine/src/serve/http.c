@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "serve/http_call.h"
@@ -43,6 +44,17 @@ static const route routes[] = {
     {"GET", "/commit_id", neap__http_commit},
     {"GET", "/metrics", neap__http_metrics},
     {"GET", "/loglevel", neap__http_loglevel},
+    {"GET", "/policy", neap__http_policy_get},
+    {"POST", "/policy/switch", neap__http_policy_switch},
+    {"POST", "/policy/reload", neap__http_policy_reload},
+    {"GET", "/policy/shadows", neap__http_shadows_list},
+    {"POST", "/policy/shadows", neap__http_shadow_add},
+    {"POST", "/policy/shadows/*", neap__http_shadow_reload},
+    {"DELETE", "/policy/shadows/*", neap__http_shadow_remove},
+    {"GET", "/policy/explain", neap__http_explain_get},
+    {"POST", "/policy/explain", neap__http_explain_post},
+    {"GET", "/record", neap__http_record_get},
+    {"GET", "/record/status", neap__http_record_status},
     {"POST", "/cache/clear", neap__http_clear},
     {"GET", "/cache/objects", neap__http_objects_list},
     {"DELETE", "/cache/objects", neap__http_objects_delete},
@@ -55,6 +67,7 @@ static const route routes[] = {
     {"DELETE", "/quota/*", neap__http_quota_delete},
     {"POST", "/policy/hints", neap__http_hints},
     {"POST", "/run_script", neap__http_run_script},
+    {"GET", "/console", neap__http_console},
 };
 
 static bool route_matches(const route *r, const char *path, const char **tail) {
@@ -109,10 +122,17 @@ static void append_body(neap__http_call *call, const char *data, size_t bytes) {
   call->body[call->body_bytes] = '\0';
 }
 
+static struct MHD_Response *answer_of(const neap__http_call *call) {
+  struct stat st;
+  if (call->fd <= 0) return MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
+  return fstat(call->fd, &st) == 0 ? MHD_create_response_from_fd64((uint64_t)st.st_size, call->fd) : NULL;
+}
+
 static enum MHD_Result send_answer(neap__http_call *call) {
-  struct MHD_Response *response = MHD_create_response_from_buffer(call->text_bytes, call->text, MHD_RESPMEM_MUST_FREE);
+  struct MHD_Response *response = answer_of(call);
   if (!response) return MHD_NO;
   call->text = NULL;
+  call->fd = 0;
   MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->content_type);
   enum MHD_Result ok = MHD_queue_response(call->connection, call->status, response);
   MHD_destroy_response(response);
@@ -145,8 +165,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
   } else {
     dispatch(call, method);
   }
-  if (call->waiting) return MHD_YES;
-  return call->text ? send_answer(call) : MHD_NO; /* no memory for an answer: the connection ends */
+  if (call->waiting || call->queued) return MHD_YES;
+  return call->text || call->fd > 0 ? send_answer(call) : MHD_NO; /* no memory for an answer: the connection ends */
 }
 
 static void on_end(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how) {
@@ -155,6 +175,7 @@ static void on_end(void *cls, struct MHD_Connection *connection, void **context,
   if (!call) return;
   free(call->body);
   free(call->text);
+  if (call->fd > 0) close(call->fd);
   free(call);
   *context = NULL;
 }
@@ -230,7 +251,7 @@ int neap__http_open(const neap__http_config *config, neap__http **out, neap_erro
   http->config = *config;
   http->port = bound_port(fd);
   NEAP_ASSERT(uv_mutex_init(&http->lock) == 0 && uv_cond_init(&http->none_set_aside) == 0);
-  unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+  unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ITC;
   if (ipv6) flags |= MHD_USE_IPv6;
   http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
                                   MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_CONNECTION_LIMIT,

@@ -58,19 +58,12 @@ void neap__http_tiers_list(neap__http_call *call) {
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
 
-static void reply_failure(neap__http_call *call, unsigned status, int code, const char *text) {
-  cJSON *json = cJSON_CreateObject();
-  cJSON_AddStringToObject(json, "error", text[0] ? text : neap_strerror(code));
-  cJSON_AddStringToObject(json, "code", neap_err_name(code));
-  neap__http_reply_json(call, status, json);
-}
-
 static void reply_tier(neap__http_call *call, unsigned status, const char *name) {
   neap__tier_set *tiers = call->http->config.engine->tiers;
   neap__tier_entry e;
   neap_error err = {""};
   if (neap__tier_set_hold(tiers, name, &e, &err) != 0) {
-    reply_failure(call, MHD_HTTP_NOT_FOUND, NEAP_ENOENT, err.text);
+    neap__http_reply_failure(call, MHD_HTTP_NOT_FOUND, NEAP_ENOENT, err.text);
     return;
   }
   cJSON *json = show(tiers, &e);
@@ -110,28 +103,12 @@ static void work(void *arg) {
   neap__http_wake(change->call);
 }
 
-/* What the caller can do something about is 4xx; what the store said while it opened is 502. */
-static unsigned status_of(int code, bool is_new) {
-  switch (code) {
-    case NEAP_ENOENT: return is_new ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_NOT_FOUND;
-    case NEAP_EINVAL:
-    case NEAP_ENOTSUP:
-    case NEAP_EABI:
-    case NEAP_ESCRIPT: return MHD_HTTP_BAD_REQUEST;
-    case NEAP_EPERM: return MHD_HTTP_FORBIDDEN;
-    case NEAP_EBUSY:
-    case NEAP_EEXIST:
-    case NEAP_ELIMIT: return MHD_HTTP_CONFLICT;
-    case NEAP_ETIMEDOUT: return MHD_HTTP_GATEWAY_TIMEOUT;
-    case NEAP_ENOMEM: return MHD_HTTP_SERVICE_UNAVAILABLE;
-    default: return MHD_HTTP_BAD_GATEWAY;
-  }
-}
-
 static void answer(neap__http_call *call) {
   tier_change *change = call->state;
   if (change->rc != 0)
-    reply_failure(call, status_of(change->rc, change->is_new), change->rc, change->err.text);
+    neap__http_reply_failure(
+        call, change->rc == NEAP_ENOENT && change->is_new ? MHD_HTTP_BAD_REQUEST : neap__http_status_of(change->rc),
+        change->rc, change->err.text);
   else
     change->answer(change);
   free(change);
@@ -154,15 +131,6 @@ static void start(tier_change *change) {
   neap__http_wake(call);
 }
 
-/* A page in somebody's browser can send a POST anywhere, but not with this content type. */
-static bool says_json(neap__http_call *call) {
-  const char *type = MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
-  if (call->body_bytes == 0 || (type && strncasecmp(type, "application/json", 16) == 0)) return true;
-  reply_failure(call, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NEAP_EINVAL,
-                "Content-Type must be application/json for a request with a body");
-  return false;
-}
-
 static void attach(tier_change *change) {
   neap__tier_entry at = {0};
   neap__tier_set *tiers = change->call->http->config.engine->tiers;
@@ -176,9 +144,10 @@ static void attached(tier_change *change) {
 }
 
 void neap__http_tier_attach(neap__http_call *call) {
-  if (!says_json(call)) return;
+  if (!neap__http_says_json(call)) return;
   if (call->body_bytes == 0) {
-    reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL, "body: expected what --l2-adapter takes, got nothing");
+    neap__http_reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL,
+                             "body: expected what --l2-adapter takes, got nothing");
     return;
   }
   tier_change *change = new_change(call, "", 0);
@@ -200,7 +169,7 @@ static bool read_grace(neap__http_call *call, uint64_t *grace_ms) {
     return true;
   }
   snprintf(wrong, sizeof(wrong), "grace: '%.32s' is not valid; expected seconds from 0 to %g", text, GRACE_MAX_S);
-  reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL, wrong);
+  neap__http_reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL, wrong);
   return false;
 }
 
@@ -227,7 +196,7 @@ void neap__http_tier_reload(neap__http_call *call) {
     neap__http_reply_detail(call, MHD_HTTP_NOT_FOUND, "Not Found");
     return;
   }
-  if (!says_json(call) || !read_grace(call, &grace_ms)) return;
+  if (!neap__http_says_json(call) || !read_grace(call, &grace_ms)) return;
   tier_change *change = new_change(call, call->tail, name);
   if (!change) return;
   change->grace_ms = grace_ms;
@@ -248,7 +217,7 @@ static void configured(tier_change *change) {
 }
 
 void neap__http_tier_configure(neap__http_call *call) {
-  if (!says_json(call)) return;
+  if (!neap__http_says_json(call)) return;
   tier_change *change = new_change(call, call->tail, strlen(call->tail));
   if (!change) return;
   change->work = configure;

@@ -23,6 +23,36 @@ void neap__http_reply_json(neap__http_call *call, unsigned status, cJSON *json) 
   cJSON_Delete(json);
 }
 
+void neap__http_reply_failure(neap__http_call *call, unsigned status, int code, const char *text) {
+  cJSON *json = cJSON_CreateObject();
+  cJSON_AddStringToObject(json, "error", text[0] ? text : neap_strerror(code));
+  cJSON_AddStringToObject(json, "code", neap_err_name(code));
+  neap__http_reply_json(call, status, json);
+}
+
+unsigned neap__http_status_of(int code) {
+  switch (code) {
+    case NEAP_ENOENT: return MHD_HTTP_NOT_FOUND;
+    case NEAP_EINVAL:
+    case NEAP_ENOTSUP:
+    case NEAP_EABI:
+    case NEAP_ESCRIPT: return MHD_HTTP_BAD_REQUEST;
+    case NEAP_EPERM: return MHD_HTTP_FORBIDDEN;
+    case NEAP_EBUSY:
+    case NEAP_EEXIST:
+    case NEAP_ELIMIT: return MHD_HTTP_CONFLICT;
+    case NEAP_ETIMEDOUT: return MHD_HTTP_GATEWAY_TIMEOUT;
+    case NEAP_ENOMEM: return MHD_HTTP_SERVICE_UNAVAILABLE;
+    default: return MHD_HTTP_BAD_GATEWAY;
+  }
+}
+
+void neap__http_reply_file(neap__http_call *call, unsigned status, const char *content_type, int fd) {
+  call->status = status;
+  call->content_type = content_type;
+  call->fd = fd;
+}
+
 static void reply_member(neap__http_call *call, unsigned status, const char *member, const char *fmt, va_list args) {
   char text[2048];
   vsnprintf(text, sizeof(text), fmt, args);
@@ -58,6 +88,14 @@ void neap__http_reply_text(neap__http_call *call, unsigned status, const char *f
 
 const char *neap__http_query(neap__http_call *call, const char *name) {
   return MHD_lookup_connection_value(call->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool neap__http_says_json(neap__http_call *call) {
+  const char *type = MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+  if (call->body_bytes == 0 || (type && strncasecmp(type, "application/json", 16) == 0)) return true;
+  neap__http_reply_failure(call, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NEAP_EINVAL,
+                           "Content-Type must be application/json for a request with a body");
+  return false;
 }
 
 bool neap__http_body(neap__http_call *call, cJSON **out) {

@@ -22,12 +22,14 @@ typedef struct neap__http_call {
   size_t body_bytes, body_cap;
   bool body_refused; /* larger than NEAP_HTTP_BODY_MAX, or no memory */
   bool waiting;
+  bool queued; /* the handler has queued a response of its own */
   void (*resume)(struct neap__http_call *call); /* runs once awake */
   void *state;                                  /* the waiting handler's */
   unsigned status;
   const char *content_type;
   char *text; /* the answer, NULL until there is one */
   size_t text_bytes;
+  int fd; /* the answer is this file if it is above 0 */
 } neap__http_call;
 
 /* A prefetch that nobody has asked the result of yet. */
@@ -57,6 +59,13 @@ void neap__http_reply_text(neap__http_call *call, unsigned status, const char *f
 void neap__http_reply_detail(neap__http_call *call, unsigned status, const char *fmt, ...) NEAP_PRINTF(3, 4);
 void neap__http_reply_error(neap__http_call *call, unsigned status, const char *fmt, ...) NEAP_PRINTF(3, 4);
 
+/* {"error": what is wrong with which value, "code": NEAP_...}; "" is the code's own text. */
+void neap__http_reply_failure(neap__http_call *call, unsigned status, int code, const char *text);
+/* What the caller can do something about is 4xx; what a store said while it opened is 502. */
+unsigned neap__http_status_of(int code);
+/* A file from its start; closes fd. */
+void neap__http_reply_file(neap__http_call *call, unsigned status, const char *content_type, int fd);
+
 /* Sets the request aside until neap__http_wake; then resume runs. Call it before another thread can wake it. */
 void neap__http_wait(neap__http_call *call, void (*resume)(neap__http_call *call));
 void neap__http_wake(neap__http_call *call); /* any thread, once */
@@ -65,6 +74,8 @@ void neap__http_wake(neap__http_call *call); /* any thread, once */
 
 /* A query parameter, decoded, or NULL. */
 const char *neap__http_query(neap__http_call *call, const char *name);
+/* A page in somebody's browser can send a POST anywhere, but not with this content type. False: 415 was answered. */
+bool neap__http_says_json(neap__http_call *call);
 /* The body as a JSON object; *out stays NULL when there is no body. False: a 422 has been answered. */
 bool neap__http_body(neap__http_call *call, cJSON **out);
 
@@ -127,8 +138,23 @@ void neap__http_quota_delete(neap__http_call *call);
 void neap__http_hints(neap__http_call *call);
 void neap__http_status(neap__http_call *call);
 void neap__http_metrics(neap__http_call *call);
+void neap__http_policy_get(neap__http_call *call);
+void neap__http_policy_switch(neap__http_call *call);
+void neap__http_policy_reload(neap__http_call *call);
+void neap__http_shadows_list(neap__http_call *call);
+void neap__http_shadow_add(neap__http_call *call);
+void neap__http_shadow_reload(neap__http_call *call);
+void neap__http_shadow_remove(neap__http_call *call);
+void neap__http_explain_get(neap__http_call *call);
+void neap__http_explain_post(neap__http_call *call);
+void neap__http_record_get(neap__http_call *call);
+void neap__http_record_status(neap__http_call *call);
 void neap__http_clear(neap__http_call *call);
 void neap__http_objects_list(neap__http_call *call);
 void neap__http_objects_delete(neap__http_call *call);
 void neap__http_prefetch_start(neap__http_call *call);
 void neap__http_prefetch_poll(neap__http_call *call);
+void neap__http_console(neap__http_call *call);
+
+/* http_policy.c: the answer to GET /policy, for whoever shows it in a larger one. */
+cJSON *neap__http_policy_json(const neap__http *http);

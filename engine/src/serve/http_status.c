@@ -230,6 +230,7 @@ void neap__http_status(neap__http_call *call) {
   cJSON_AddStringToObject(json, "engine_type", "MPCacheServer");
   cJSON_AddNumberToObject(json, "chunk_size", http->config.engine->config.l1.chunk_tokens);
   cJSON_AddStringToObject(json, "hash_algorithm", "blake3");
+  cJSON_AddItemToObject(cJSON_AddObjectToObject(json, "neap"), "policy", neap__http_policy_json(http));
   cJSON_AddNumberToObject(json, "active_sessions", now.server.sessions);
   cJSON_AddItemToObject(json, "storage_manager", storage);
   cJSON_AddNumberToObject(json, "active_prefetch_jobs", now.server.active_fetches);

@@ -30,6 +30,8 @@ void neap__snapshot_take(neap__engine *engine, neap__server *server, neap__snaps
   neap__fetcher_stats_get(engine->fetcher, &out->fetcher);
   neap__foresight_stats_get(engine->foresight, &out->foresight);
   neap__server_stats_get(server, &out->server);
+  neap__lab_status_get(engine->lab, &out->lab);
+  neap__fate_stats_get(engine->fate, &out->fate);
   neap__tier_view view;
   neap__tier_set_view(engine->tiers, &view);
   out->tier_count = view.count;
@@ -187,6 +189,82 @@ static void print_fetch(FILE *out, const neap__snapshot *now) {
   fprintf(out, "%s{reason=\"l1_oom\"} %" PRIu64 "\n", failures, s->failed_l1_oom);
   fprintf(out, "%s{reason=\"not_found\"} %" PRIu64 "\n", failures, s->failed_not_found);
   fprintf(out, "%s{reason=\"deadline\"} %" PRIu64 "\n", failures, s->failed_deadline);
+}
+
+/* --- the policy and its lab ----------------------------------------------------------------------------------- */
+
+/* One sample about a policy: labels are its spec and what else there is. */
+static void print_of_policy(FILE *out, const char *name, const char *spec, const char *more_labels, double value) {
+  fprintf(out, "%s{policy=\"", name);
+  print_label(out, spec);
+  fprintf(out, "\"%s} %.17g\n", more_labels, value);
+}
+
+static double share(uint64_t part, uint64_t whole) { return whole ? (double)part / (double)whole : 0; }
+
+/* One number of every shadow. */
+static void print_shadows(FILE *out, const neap__lab_status *lab, const char *name, const char *type, const char *help,
+                          double (*value)(const neap__shadow_stats *s)) {
+  print_head(out, name, type, help);
+  for (uint32_t i = 0; i < lab->shadow_count; i++)
+    print_of_policy(out, name, lab->shadows[i].spec, "", value(&lab->shadows[i]));
+}
+
+static double shadow_prefix(const neap__shadow_stats *s) { return share(s->window.prefix, s->window.asked); }
+static double shadow_block(const neap__shadow_stats *s) { return share(s->window.hits, s->window.asked); }
+static double shadow_actual(const neap__shadow_stats *s) { return share(s->window.found_l1, s->window.asked); }
+static double shadow_up(const neap__shadow_stats *s) { return s->state == NEAP__SHADOW_RUNNING; }
+static double shadow_cpu(const neap__shadow_stats *s) { return (double)s->cpu_ns / 1e9; }
+static double shadow_dropped(const neap__shadow_stats *s) { return (double)s->dropped; }
+static double shadow_lag(const neap__shadow_stats *s) { return s->lag_ms / 1e3; }
+
+static void print_misses(FILE *out, const neap__fate_stats *fate) {
+  static const struct {
+    const char *name, *help;
+  } kinds[] = {{"neap_misses_total", "Lookups that ended before a chunk, by what became of that chunk."},
+               {"neap_missed_chunks_total", "Chunks that lookups did not find, by what became of the first of them."}};
+  for (size_t k = 0; k < NEAP_ARRAY_LEN(kinds); k++) {
+    print_head(out, kinds[k].name, "counter", kinds[k].help);
+    for (uint32_t i = 0; i < NEAP_FATE_REASONS; i++)
+      fprintf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", kinds[k].name, neap__fate_name((neap__fate_reason)i),
+              k == 0 ? fate->lookups[i] : fate->chunks[i]);
+  }
+}
+
+static void print_policy(FILE *out, const neap__snapshot *now) {
+  const neap__lab_status *lab = &now->lab;
+  const neap__instance_stats *in = &lab->stream.instance;
+  print_head(out, "neap_policy_up", "gauge", "1 while the policy is at work, 0 while the built-in stands in for it.");
+  print_of_policy(out, "neap_policy_up", lab->policy, "", !in->out);
+  const metric counters[] = {
+      {"neap_policy_events_total", NULL, "Events that the policy was told.", in->events},
+      {"neap_policy_refused_proposals_total", NULL, "Victims that were none, since the policy took over.", in->refused},
+      {"neap_policy_completed_victims_total", NULL, "Victims that the policy should have named.", in->completed},
+      {"neap_lab_requests_total", NULL, "Requests that the policy lab saw.", lab->requests},
+      {"neap_lab_dropped_requests_total", NULL, "Requests that it had no room for.", lab->dropped},
+      {"neap_record_references_total", NULL, "Chunks of recorded requests.", lab->record.references},
+  };
+  const metric gauges[] = {
+      {"neap_record_bytes", NULL, "Bytes of the recording.", lab->record.bytes},
+      {"neap_record_requests", NULL, "Requests in the recording.", lab->record.requests},
+      {"neap_policy_on_trial", NULL, "1 while a new policy may be rolled back.", lab->on_trial},
+  };
+  print_integers(out, "counter", counters, NEAP_ARRAY_LEN(counters));
+  print_integers(out, "gauge", gauges, NEAP_ARRAY_LEN(gauges));
+  print_real(out, "neap_l1_prefix_hit_ratio", NULL, "Share of chunks that L1 had, of the last lookups.",
+             share(lab->window.found_l1, lab->window.asked));
+  print_misses(out, &now->fate);
+  print_shadows(out, lab, "neap_shadow_up", "gauge", "1 while the shadow follows.", shadow_up);
+  print_shadows(out, lab, "neap_shadow_prefix_hit_ratio", "gauge",
+                "Share of chunks that L1 would have had under this policy, of the last lookups.", shadow_prefix);
+  print_shadows(out, lab, "neap_shadow_block_hit_ratio", "gauge", "The same, chunks behind gaps counted.",
+                shadow_block);
+  print_shadows(out, lab, "neap_shadow_actual_prefix_hit_ratio", "gauge",
+                "Share of chunks that L1 had, of the same lookups.", shadow_actual);
+  print_shadows(out, lab, "neap_shadow_cpu_seconds_total", "counter", "Processor time of the shadow.", shadow_cpu);
+  print_shadows(out, lab, "neap_shadow_dropped_requests_total", "counter", "Requests that the shadow was too slow for.",
+                shadow_dropped);
+  print_shadows(out, lab, "neap_shadow_lag_seconds", "gauge", "How far the shadow is behind.", shadow_lag);
 }
 
 /* --- tiers ---------------------------------------------------------------------------------------------------- */
@@ -433,6 +511,7 @@ void neap__metrics_print(FILE *out, const neap__snapshot *now, const char *insta
   print_l1(out, now);
   print_store(out, &now->storer);
   print_fetch(out, now);
+  print_policy(out, now);
   print_tiers(out, now);
   print_statuses(out, now);
   print_server(out, &now->server);

@@ -13,6 +13,8 @@ typedef struct neap__snapshot {
   neap__fetcher_stats fetcher;
   neap__foresight_stats foresight;
   neap__server_stats server;
+  neap__lab_status lab;
+  neap__fate_stats fate;
   uint32_t tier_count, draining; /* draining: how many of them */
   struct {
     uint32_t index;

@@ -109,6 +109,7 @@ static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *er
   if (!session) return neap__fail(err, NEAP_ELIMIT, "%u requests hold leases already", NEAP_SESSIONS_MAX);
   note_key(session, neap__names_model(server->engine->names, space), key, tenant);
   session->readers = NEAP_MAX(key->readers, 1u);
+  session->asked_chunks = chunks;
   bool whole = neap__tier_set_count(server->engine->tiers) ||
                neap__stream_wants(server->engine->stream) & (NEAP_WANTS(MISS) | NEAP_WANTS(LEAF));
   uint32_t reach = whole ? chunks : 1;
@@ -135,6 +136,39 @@ int neap__op_lookup(neap__server *server, neap__call *call, neap_error *err) {
 
 /* --- results ---------------------------------------------------------------------------------------------------- */
 
+/* Is the chunk here in another layout, or for another world size, of the model? */
+static bool elsewhere(neap__server *server, neap__session *session, const neap__key *asked) {
+  for (uint32_t i = 0; i < server->instances.group_count; i++) {
+    const neap__group *g = &server->instances.groups[i];
+    if (strcmp(neap__names_model(server->engine->names, g->space), session->model) != 0) continue;
+    neap__key key = *asked;
+    key.space = g->space;
+    key.rank = neap__rank(g->world_size, 0);
+    bool present = false;
+    if (key.space != asked->space || g->world_size != session->world_size)
+      neap__l1_contains(server->l1, 1, &key, &present);
+    if (present) return true;
+  }
+  return false;
+}
+
+/* The first chunk that a lookup did not find is why the rest of its prompt is not found either. */
+static void note_miss(neap__server *server, neap__session *session) {
+  uint32_t at = session->hit_chunks, rows = 0;
+  neap__fate_entry fate = {.reason = NEAP_FATE_NEVER_SEEN};
+  if (at >= session->asked_chunks || at >= session->prompt.chunks) return;
+  neap__text model = {.at = session->model, .bytes = (uint32_t)strlen(session->model)};
+  if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes + at, 1, &rows)) return;
+  bool found = false;
+  for (uint32_t r = 0; r < rows && !found; r++) {
+    bool present;
+    neap__l1_contains(server->l1, 1, &server->batch.keys[r], &present);
+    if (!present) found = neap__fate_find(server->engine->fate, &server->batch.keys[r], &fate);
+  }
+  if (!found && rows && elsewhere(server, session, server->batch.keys)) fate.reason = NEAP_FATE_OTHER_LAYOUT;
+  neap__fate_missed(server->engine->fate, fate.reason, session->asked_chunks - at);
+}
+
 /* False while the lookup is running. */
 static bool collect(neap__server *server, neap__session *session) {
   if (!session->fetch) return true;
@@ -146,6 +180,7 @@ static bool collect(neap__server *server, neap__session *session) {
   NEAP_COUNT(server, lookup_hit_l1_keys, l1 * session->rows);
   NEAP_COUNT(server, lookup_hit_l2_keys, l2 * session->rows);
   NEAP_COUNT(server, chunks_loaded, l2);
+  if (session->hit_chunks < session->asked_chunks) note_miss(server, session);
   return true;
 }
 
@@ -250,12 +285,13 @@ int neap__op_free(neap__server *server, neap__call *call, neap_error *err) {
   return 0;
 }
 
-/* Touches the whole chunks of the request's last token list, the tail first, so that prefixes outlive their tails. */
-static void touch(neap__server *server, neap__session *session) {
+/* Touches the whole chunks of the request's last token list, the tail first, so that prefixes outlive their tails.
+ * Leaves the sizes of a chunk's objects in the batch and returns how many there are; 0: there is nothing to touch. */
+static uint32_t touch(neap__server *server, neap__session *session) {
   uint32_t rows, chunks = NEAP_MIN(session->chunks, session->prompt.chunks);
-  if (!session->model || chunks == 0) return;
+  if (!session->model || chunks == 0) return 0;
   neap__text model = {.at = session->model, .bytes = (uint32_t)strlen(session->model)};
-  if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return;
+  if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return 0;
   uint32_t request = (uint32_t)session->entry.id;
   neap__key *keys = server->batch.keys;
   neap__l1_tell_request(server->l1, session->tenant, request, 0, chunks);
@@ -266,9 +302,26 @@ static void touch(neap__server *server, neap__session *session) {
   }
   if (rows == 1) {
     neap__l1_touch(server->l1, chunks, keys, chunks - 1, request);
-    return;
+    return rows;
   }
   for (uint32_t i = 0; i < chunks * rows; i++) neap__l1_touch(server->l1, 1, &keys[i], chunks - 1 - i / rows, request);
+  return rows;
+}
+
+/* The lab sees a request when it ends: what it found and what it stored, for nothing else of it can be cached. */
+static void tell_lab(neap__server *server, const neap__session *session, uint32_t rows) {
+  uint32_t found = session->asked_chunks ? session->hit_chunks : 0;
+  neap__lab_request told = {.session = session->entry.id,
+                            .model = session->model,
+                            .tenant = session->tenant,
+                            .asked = session->asked_chunks,
+                            .found = found,
+                            .found_l1 = NEAP_MIN(session->l1_chunks, found),
+                            .hashes = (const uint8_t(*)[NEAP_HASH_BYTES])session->prompt.hashes,
+                            .chunks = NEAP_MIN(NEAP_MAX(found, session->stored_chunks), session->prompt.chunks)};
+  if (rows == 0 || (told.chunks == 0 && told.asked == 0)) return;
+  for (uint32_t r = 0; r < rows; r++) told.chunk_bytes += server->batch.bytes[r];
+  neap__lab_tell(server->engine->lab, &told);
 }
 
 int neap__op_end(neap__server *server, neap__call *call, neap_error *err) {
@@ -277,7 +330,8 @@ int neap__op_end(neap__server *server, neap__call *call, neap_error *err) {
   if (code) return code;
   neap__session *session = neap__session_find(&server->sessions, request_id, server->now_ns);
   if (!session) return 0;
-  touch(server, session);
+  (void)collect(server, session); /* a lookup that nobody asked the result of */
+  tell_lab(server, session, touch(server, session));
   neap__session_end(&server->sessions, session);
   return 0;
 }

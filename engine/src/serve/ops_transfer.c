@@ -130,7 +130,10 @@ static uint32_t stage(neap__server *server, const pair *p) {
       if (code || b->results[i] == NEAP_EBUSY) b->leases[i] = neap__l1_staged(server->l1, &b->keys[i], &p->owner);
     }
     staged += b->leases[i] != NEAP_NO_LEASE;
+    if (code && b->leases[i] == NEAP_NO_LEASE)
+      neap__fate_note(server->engine->fate, &b->keys[i], NEAP_FATE_REFUSED, b->bytes[i]);
   }
+  if (code == 0 && p->session) p->session->stored_chunks = NEAP_MAX(p->session->stored_chunks, p->first + p->count);
   return staged;
 }
 

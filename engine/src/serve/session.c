@@ -102,7 +102,7 @@ neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uin
   neap__session *session = (neap__session *)neap__table_add(&sessions->requests, id, 0, now_ns);
   if (!session) return NULL;
   session->model = NULL;
-  session->chunks = 0;
+  session->chunks = session->asked_chunks = session->stored_chunks = 0;
   return session;
 }
 

@@ -26,6 +26,8 @@ typedef struct neap__session {
   uint32_t chunks;     /* whole chunks of the last token list */
   uint32_t hit_chunks; /* result of the lookup */
   uint32_t l1_chunks;  /* how much of the prefix L1 had by itself */
+  uint32_t asked_chunks;  /* of the last lookup, 0 before it */
+  uint32_t stored_chunks; /* the first so many were stored or found being so */
   uint32_t rows, readers;
   bool undelivered; /* a result waits for the status query */
   bool adopted;     /* holds leases of an earlier process */

@@ -14,7 +14,8 @@
 #define PROGRESS_BYTES (1u << 18)
 
 /* In the order in which they are told: what has a magic number first. */
-static const neap__format *const formats[] = {&neap__format_agent, &neap__format_mooncake};
+static const neap__format *const formats[] = {&neap__format_neap,     &neap__format_lookup, &neap__format_agent,
+                                              &neap__format_mooncake, &neap__format_oracle, &neap__format_csv};
 
 static neap__trace_format format_list[NEAP_ARRAY_LEN(formats) + 1];
 static pthread_once_t format_once = PTHREAD_ONCE_INIT;
@@ -28,21 +29,59 @@ const neap__trace_format *neap__trace_formats(void) {
   return format_list;
 }
 
-static int find_format(const char *name, const neap__format **out, neap_error *err) {
+/* The ending of a file name, that of compression left out: ".jsonl" of "a.jsonl.xz". */
+static void ending_of(const char *path, char *ending, size_t cap) {
+  static const char *const compressed[] = {".gz", ".xz", ".zst"};
+  char name[256];
+  const char *slash = strrchr(path, '/');
+  snprintf(name, sizeof(name), "%s", slash ? slash + 1 : path);
+  char *dot = strrchr(name, '.');
+  for (size_t i = 0; dot && i < NEAP_ARRAY_LEN(compressed); i++) {
+    if (strcasecmp(dot, compressed[i]) != 0) continue;
+    *dot = '\0';
+    dot = strrchr(name, '.');
+    break;
+  }
+  snprintf(ending, cap, "%s", dot ? dot : "");
+}
+
+static bool has_ending(const neap__format *format, const char *ending) {
+  size_t bytes = strlen(ending);
+  for (const char *at = format->endings; *ending && (at = strcasestr(at, ending)); at++)
+    if (at[bytes] == '\0' || at[bytes] == ' ') return true;
+  return false;
+}
+
+static int unknown_format(const char *name, const char *ending, neap_error *err) {
   const char *names[NEAP_ARRAY_LEN(formats)];
   char known[160] = "";
   size_t used = 0;
   for (size_t i = 0; i < NEAP_ARRAY_LEN(formats); i++) {
     names[i] = formats[i]->is.name;
-    if (strcasecmp(name, names[i]) == 0) {
-      *out = formats[i];
-      return 0;
-    }
     used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", names[i]);
   }
+  if (!name) return neap__fail(err, NEAP_EINVAL, "no format ends files with '%s'; tell one of %s", ending, known);
   const char *near = neap__nearest(name, names, NEAP_ARRAY_LEN(names));
   if (near) return neap__fail(err, NEAP_EINVAL, "unknown format '%s'; did you mean '%s'?", name, near);
   return neap__fail(err, NEAP_EINVAL, "unknown format '%s'; expected one of %s", name, known);
+}
+
+/* By name, else by ending. */
+static int find_format(const char *name, const char *path, const neap__format **out, neap_error *err) {
+  char ending[64];
+  ending_of(path, ending, sizeof(ending));
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(formats); i++) {
+    *out = formats[i];
+    if (name ? strcasecmp(name, formats[i]->is.name) == 0 : has_ending(formats[i], ending)) return 0;
+  }
+  return unknown_format(name, ending, err);
+}
+
+int neap__trace_format_find(const char *name, const char *path, const neap__trace_format **out, neap_error *err) {
+  const neap__format *format = NULL;
+  int rc = find_format(name, path, &format, err);
+  if (rc == 0) *out = &format->is;
+  return rc;
 }
 
 /* --- a load in progress ------------------------------------------------------------------------------------------- */
@@ -142,33 +181,10 @@ bool neap__head_has(const char *head, size_t have, const char *const *fields) {
   return true;
 }
 
-/* The ending of a file name, that of compression left out: ".jsonl" of "a.jsonl.xz". */
-static void ending_of(const char *path, char *ending, size_t cap) {
-  static const char *const compressed[] = {".gz", ".xz", ".zst"};
-  char name[256];
-  const char *slash = strrchr(path, '/');
-  snprintf(name, sizeof(name), "%s", slash ? slash + 1 : path);
-  char *dot = strrchr(name, '.');
-  for (size_t i = 0; dot && i < NEAP_ARRAY_LEN(compressed); i++) {
-    if (strcasecmp(dot, compressed[i]) != 0) continue;
-    *dot = '\0';
-    dot = strrchr(name, '.');
-    break;
-  }
-  snprintf(ending, cap, "%s", dot ? dot : "");
-}
-
-static bool has_ending(const neap__format *format, const char *ending) {
-  size_t bytes = strlen(ending);
-  for (const char *at = format->endings; *ending && (at = strcasestr(at, ending)); at++)
-    if (at[bytes] == '\0' || at[bytes] == ' ') return true;
-  return false;
-}
-
 static int tell_format(neap__load *load, const char *path, const neap__format **out) {
   const char *head = NULL;
   size_t have = 0;
-  char ending[64];
+  neap_error why = {0};
   int rc = neap__source_peek(load->source, HEAD_BYTES, &head, &have, load->err);
   if (rc != 0) return rc;
   if (have == 0) return neap__fail(load->err, NEAP_EINVAL, "is empty; expected a trace");
@@ -176,14 +192,8 @@ static int tell_format(neap__load *load, const char *path, const neap__format **
     *out = formats[i];
     if (formats[i]->told(head, have)) return 0;
   }
-  ending_of(path, ending, sizeof(ending));
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(formats); i++) {
-    *out = formats[i];
-    if (has_ending(formats[i], ending)) return 0;
-  }
-  return neap__fail(load->err, NEAP_EINVAL,
-                    "looks like no known format and '%s' is the ending of none; expected a trace, or its format told",
-                    ending);
+  if (find_format(NULL, path, out, &why) == 0) return 0;
+  return neap__fail(load->err, NEAP_EINVAL, "looks like no trace, and %s", why.text);
 }
 
 /* --- load, save --------------------------------------------------------------------------------------------------- */
@@ -200,7 +210,7 @@ static neap__trace *new_trace(const char *path, const char *format) {
 
 static int load_file(neap__load *load, const char *path) {
   const neap__format *format = NULL;
-  int rc = load->options->format ? find_format(load->options->format, &format, load->err) : 0;
+  int rc = load->options->format ? find_format(load->options->format, path, &format, load->err) : 0;
   if (rc == 0) rc = neap__source_open(path, &load->source, load->err);
   if (rc == 0 && !format) rc = tell_format(load, path, &format);
   if (rc != 0) return rc;
@@ -209,7 +219,8 @@ static int load_file(neap__load *load, const char *path) {
   if (!load->trace) return neap__fail(load->err, NEAP_ENOMEM, "out of memory");
   rc = format->read(load);
   if (rc < 0) return rc;
-  if (load->trace->request_count == 0) return neap__fail(load->err, NEAP_EINVAL, "has no request");
+  if (load->trace->request_count == 0)
+    return neap__fail(load->err, NEAP_EINVAL, load->trace->cut ? "ends within its first block" : "has no request");
   say_progress(load, true);
   return settle_times(load);
 }
@@ -234,22 +245,15 @@ int neap__trace_load(const char *path, const neap__trace_options *options, neap_
 int neap__trace_save(const neap__trace *trace, const char *path, const neap__trace_options *options, neap_error *err) {
   const neap__format *format = NULL;
   neap__sink *sink = NULL;
-  char ending[64];
-  int rc = 0;
-  ending_of(path, ending, sizeof(ending));
-  if (options && options->format) {
-    rc = find_format(options->format, &format, err);
-  } else {
-    for (size_t i = 0; i < NEAP_ARRAY_LEN(formats) && !format; i++)
-      if (has_ending(formats[i], ending)) format = formats[i];
-    if (!format)
-      rc = neap__fail(err, NEAP_EINVAL, "%s: '%s' is the ending of no format; expected a format", path, ending);
-  }
+  int rc = find_format(options ? options->format : NULL, path, &format, err);
   if (rc != 0) return rc;
-  if (!format->write) return neap__fail(err, NEAP_ENOTSUP, "format '%s' cannot be written", format->is.name);
+  if (trace->units && !format->is.sizes)
+    return neap__fail(err, NEAP_ENOTSUP,
+                      "%s has no place for sizes, which the trace has; csv, oracleGeneral and neap do",
+                      format->is.name);
   rc = neap__sink_open(path, &sink, err);
   if (rc != 0) return rc;
-  rc = format->write(trace, sink, options, err);
+  rc = format->write(trace, sink, err);
   int closed = neap__sink_close(sink, rc == 0, rc == 0 ? err : NULL);
   return rc != 0 ? rc : closed;
 }

@@ -51,8 +51,7 @@ typedef struct neap__format {
   /* True if the first bytes of a file look like it; have is at least 4096 unless the file is shorter. */
   bool (*told)(const char *head, size_t have);
   int (*read)(neap__load *load);
-  /* NULL: cannot be written. options may be NULL. */
-  int (*write)(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options, neap_error *err);
+  int (*write)(const neap__trace *trace, neap__sink *sink, neap_error *err);
 } neap__format;
 
 extern const neap__format neap__format_neap, neap__format_mooncake, neap__format_agent, neap__format_lookup,

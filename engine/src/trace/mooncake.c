@@ -140,7 +140,7 @@ static void write_request(const neap__trace *trace, const neap__trace_request *r
     write_text(sink, trace->tenants[r->tenant]);
     neap__sink_printf(sink, ", \"session\": %llu, ", (unsigned long long)r->session);
   }
-  uint64_t tokens = (uint64_t)r->chunks * NEAP_MAX(trace->chunk_tokens, 1u);
+  uint64_t tokens = (uint64_t)r->chunks * trace->chunk_tokens; /* 0: not told */
   neap__sink_printf(sink, "\"input_length\": %llu, \"output_length\": %u, \"hash_ids\": [",
                     (unsigned long long)NEAP_MIN(tokens, UINT32_MAX), r->output_tokens);
   for (uint32_t i = 0; i < r->chunks; i++)
@@ -148,37 +148,32 @@ static void write_request(const neap__trace *trace, const neap__trace_request *r
   neap__sink_printf(sink, "]}\n");
 }
 
-static int write_trace(const neap__trace *trace, bool agent, neap__sink *sink, neap_error *err) {
-  const char *name = agent ? "agent" : "mooncake";
-  if (trace->units)
-    return neap__fail(err, NEAP_ENOTSUP,
-                      "the trace has sizes, for which %s has no field; csv, oracleGeneral and neap do", name);
+static int write_trace(const neap__trace *trace, bool agent, neap__sink *sink) {
   for (uint32_t i = 0; i < trace->request_count && !neap__sink_failed(sink); i++)
     write_request(trace, &trace->requests[i], agent, sink);
   return 0;
 }
 
-static int write_mooncake(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options,
-                          neap_error *err) {
-  (void)options;
-  return write_trace(trace, false, sink, err);
+static int write_mooncake(const neap__trace *trace, neap__sink *sink, neap_error *err) {
+  (void)err;
+  return write_trace(trace, false, sink);
 }
 
-static int write_agent(const neap__trace *trace, neap__sink *sink, const neap__trace_options *options,
-                       neap_error *err) {
-  (void)options;
-  return write_trace(trace, true, sink, err);
+static int write_agent(const neap__trace *trace, neap__sink *sink, neap_error *err) {
+  (void)err;
+  return write_trace(trace, true, sink);
 }
 
 const neap__format neap__format_mooncake = {
-    {"mooncake", "JSONL of Mooncake's traces: timestamp (ms), input_length, output_length, hash_ids", true},
+    {"mooncake", "JSONL of Mooncake's traces: timestamp (ms), input_length, output_length, hash_ids", true, false,
+     false},
     "line",
     ".jsonl",
     told_mooncake,
     read_mooncake,
     write_mooncake};
 const neap__format neap__format_agent = {
-    {"agent", "the same with suite (the tenant) and session; timestamp in microseconds", true},
+    {"agent", "Mooncake's JSONL with suite (the tenant) and session; timestamp in microseconds", true, true, false},
     "line",
     "",
     told_agent,

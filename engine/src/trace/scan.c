@@ -190,11 +190,13 @@ int neap__scan_field(neap__scan *scan) {
   return 1;
 }
 
-/* The end of the number at scan->at if it is one, and followed by what may follow a value. */
-static int number_end(const neap__scan *scan, const char *expected, size_t *span) {
+/* Bytes of the number at scan->at, which must be followed by what may follow a value. */
+static int number_end(neap__scan *scan, const char *expected, size_t *span) {
   *span = number_span(scan->at);
   if (*span == 0 || !strchr(",]} \t", scan->at[*span])) return bad_value(scan, expected);
-  return scan->at[*span] ? 0 : bad_json(scan, "'}'");
+  if (scan->at[*span]) return 0;
+  scan->at += *span;
+  return bad_json(scan, scan->element >= 0 ? "',' or ']'" : "',' or '}'");
 }
 
 int neap__scan_u64(neap__scan *scan, uint64_t max, uint64_t *value) {

@@ -149,6 +149,8 @@ int neap__source_record(neap__source *source, size_t bytes, const uint8_t **reco
   return 1;
 }
 
+void neap__source_skip(neap__source *source, size_t bytes) { source->start += bytes; }
+
 uint64_t neap__source_number(const neap__source *source) { return source->number; }
 
 uint64_t neap__source_done(const neap__source *source) {

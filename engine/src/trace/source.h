@@ -27,6 +27,9 @@ int neap__source_line(neap__source *source, char **line, size_t *bytes, neap_err
  * within the record. */
 int neap__source_record(neap__source *source, size_t bytes, const uint8_t **record, neap_error *err);
 
+/* Takes bytes that neap__source_peek showed, without counting them as a record. */
+void neap__source_skip(neap__source *source, size_t bytes);
+
 /* Where reading is: the number of the last line or record, from 1, and bytes of the file as it lies on the disk. */
 uint64_t neap__source_number(const neap__source *source);
 uint64_t neap__source_done(const neap__source *source);

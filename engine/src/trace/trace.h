@@ -22,6 +22,8 @@ typedef struct neap__trace {
   uint64_t began_us;     /* of the earliest request, in the file's own clock */
   uint32_t chunk_tokens; /* 0: not told */
   uint32_t request_count, tenant_count;
+  bool salted; /* hashes, tenants and sessions are those of a recording that can be shared */
+  bool cut;    /* a recording whose end was lost: the file ended within a block */
   uint64_t references;
   neap__trace_request *requests; /* [request_count] in file order */
   uint32_t *chunk;               /* [references] chunk numbers, head of a prompt first */
@@ -52,12 +54,18 @@ int neap__trace_save(const neap__trace *trace, const char *path, const neap__tra
 
 void neap__trace_free(neap__trace *trace);
 
-/* Names of the formats, one line each about what they are; NULL ends the list. */
+/* A format: its name, one line about what it is, and what it has a place for. A trace with prefixes or tenants can be
+ * written without; one with sizes cannot. */
 typedef struct neap__trace_format {
   const char *name, *about;
-  bool writes;
+  bool prefixes, tenants, sizes;
 } neap__trace_format;
+
+/* All of them; a NULL name ends the list. */
 const neap__trace_format *neap__trace_formats(void);
+/* The one of that name, or, if name is NULL, of the ending of a file's name. 0, or NEAP_EINVAL with the nearest name or
+ * all of them. */
+int neap__trace_format_find(const char *name, const char *path, const neap__trace_format **out, neap_error *err);
 
 /* --- building one ----------------------------------------------------------------------------------------------- */
 
