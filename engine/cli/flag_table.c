@@ -36,6 +36,8 @@ static const neap__flag table[] = {
     BOOL("l1-use-hugepages", ACTS, "off", "take L1 from the reserved huge pages"),
     NUMBER("eviction-trigger-watermark", ACTS, "0.8", 0, 1, "share of L1 in use at which eviction starts"),
     NUMBER("eviction-ratio", ACTS, "0.2", 0, 1, "share of L1 that one eviction pass frees at most"),
+    NUMBER("recompute-us", ACTS, "20000", 0, 1e9, "microseconds to compute a chunk anew, as policies are told"),
+    NUMBER("recompute-slope-us", ACTS, "20", 0, 1e9, "microseconds more for each chunk before it in the prompt"),
     LIST("l2-adapter", ACTS, "JSON", "a second-level store, {\"type\": ...}; repeatable, in order of use"),
     CHOICE("l2-store-policy", ACTS, "default", "default|skip_l1", "skip_l1 drops the L1 copy once every L2 has it"),
     CHOICE("l2-prefetch-policy", ACTS, "default", "default|retain", "retain keeps in L1 what was loaded from L2"),

@@ -34,6 +34,8 @@ void neap__engine_config_fill(const neap__flags *flags, const char *pool_name, c
   out->eviction_policy = neap__flags_text(flags, "eviction-policy");
   out->watermark = neap__flags_number(flags, "eviction-trigger-watermark");
   out->ratio = neap__flags_number(flags, "eviction-ratio");
+  out->recompute = (neap_cost){.base_us = neap__flags_number(flags, "recompute-us"),
+                               .slope_us = neap__flags_number(flags, "recompute-slope-us")};
   out->l2_adapters = neap__flags_list(flags, "l2-adapter", &out->l2_adapter_count);
   out->plugin_dirs = plugin_dirs;
   out->lua_dir = lua_dir;
@@ -282,8 +284,9 @@ static cJSON *show_coordinator(const neap__flags *flags) {
 
 /* What neap has beyond LMCache. */
 static cJSON *show_neap(const neap__flags *flags, const neap__running *running) {
-  static const shown_flag plain[] = {{"l1-keep", NULL}, {"l1-slots-max", NULL}, {"log-level", NULL},
-                                     {"record", NULL},  {"record-mib", NULL},   {"policy-window", NULL}};
+  static const shown_flag plain[] = {{"l1-keep", NULL},      {"l1-slots-max", NULL},       {"log-level", NULL},
+                                     {"recompute-us", NULL}, {"recompute-slope-us", NULL}, {"record", NULL},
+                                     {"record-mib", NULL},   {"policy-window", NULL}};
   cJSON *json = cJSON_CreateObject();
   add_flags(json, flags, plain, NEAP_ARRAY_LEN(plain));
   cJSON_AddStringToObject(json, "plugin_path", running->engine->config.plugin_dirs);

@@ -131,9 +131,9 @@ typedef struct stored {
 } stored;
 
 /* What a worker does between prepare_store and commit_store, and the offer to the tiers. contents: bytes for each
- * chunk, NULL: zeros. */
+ * chunk, NULL: zeros. rank: room for [chunks] keys. */
 static int store_all(neap__engine *e, const prompt *p, const neap__key *keys, const uint8_t *contents, uint64_t bytes,
-                     uint64_t *sizes, neap__lease *leases, int *results, stored *out) {
+                     uint64_t *sizes, neap__key *rank, neap__lease *leases, int *results, stored *out) {
   const neap__owner owner = {.kind = NEAP_OWNER_LOCAL};
   uint32_t count = p->chunks * p->rows;
   for (uint32_t i = 0; i < count; i++) sizes[i] = bytes;
@@ -152,9 +152,9 @@ static int store_all(neap__engine *e, const prompt *p, const neap__key *keys, co
       memset(view.data, 0, (size_t)bytes);
     if (neap__l1_commit(e->l1, leases[i], NULL, NULL, 0, NULL) == 0) out->objects++;
   }
-  for (uint32_t i = 0; i < count; i++) { /* ranks alternate, and an offer is of one */
-    uint32_t at = i / p->rows;
-    neap__storer_offer(e->storer, 0, 1, &keys[i], &at);
+  for (uint32_t r = 0; r < p->rows; r++) { /* one rank at a time, as its worker would */
+    for (uint32_t i = 0; i < p->chunks; i++) rank[i] = keys[(size_t)i * p->rows + r];
+    neap__storer_offer(e->storer, 0, p->chunks, rank, NULL);
   }
   neap__evictor_check(e->evictor);
   return 0;
@@ -187,6 +187,7 @@ static int l_store(lua_State *L) {
   }
   size_t count = (size_t)p.chunks * p.rows;
   neap__key *keys = lua_newuserdata(L, count * sizeof(*keys));
+  neap__key *rank = lua_newuserdata(L, p.chunks * sizeof(*rank));
   uint64_t *sizes = lua_newuserdata(L, count * sizeof(*sizes));
   neap__lease *leases = lua_newuserdata(L, count * sizeof(*leases));
   int *results = lua_newuserdata(L, count * sizeof(*results));
@@ -196,7 +197,7 @@ static int l_store(lua_State *L) {
   int rc = name_objects(b, &p, bytes, &space, &tenant, &done.err);
   if (rc == 0) {
     fill_keys(&p, space, tenant, keys);
-    rc = store_all(b->engine, &p, keys, contents, bytes, sizes, leases, results, &done);
+    rc = store_all(b->engine, &p, keys, contents, bytes, sizes, rank, leases, results, &done);
   }
   neap__bind_leave(b);
   if (rc != 0) return luaL_error(L, "engine:store: %s", done.err.text);

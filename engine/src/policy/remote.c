@@ -475,11 +475,11 @@ static void remote_destroy(void *self) {
     atomic_fetch_add(&abandoned, 1);
   }
   bool ended = w->ended;
+  const char *name = w->remote->table.name;
   if (!ended) pthread_detach(w->thread); /* it frees the worker, if it ever comes back */
   pthread_mutex_unlock(&w->lock);
   if (!ended) {
-    NEAP_LOG_WARN("policy %s: its thread has not come back; it and its memory are left behind until it does",
-                  w->remote->table.name);
+    NEAP_LOG_WARN("policy %s: its thread has not come back; it and its memory are left behind until it does", name);
     return;
   }
   if (w->abandoned) atomic_fetch_sub(&abandoned, 1);

@@ -14,6 +14,7 @@
 #define SESSIONS 256u
 #define ORDER (RECENT + SESSION_RECENT)
 #define CLIMBED 16u /* so many of them are tried for an ancestor */
+#define CLIMB_MAX 4096u
 #define TENANTS_MAX 4096u
 
 typedef struct recent { /* the latest first */
@@ -281,7 +282,7 @@ static named name_node(const neap__model *model, const uint32_t *order, uint32_t
     if (order[rank] == node) return (named){rank, 0};
   for (uint32_t rank = 0; rank < NEAP_MIN(count, CLIMBED); rank++) {
     uint32_t at = order[rank], climb = 0, depth = depth_of(model, node);
-    for (; depth_of(model, at) > depth; climb++) at = model->chunks.parent[at];
+    for (; climb < CLIMB_MAX && depth_of(model, at) > depth; climb++) at = model->chunks.parent[at];
     if (at == node) return (named){rank, climb};
   }
   return (named){ORDER, 0};
