@@ -30,7 +30,6 @@ void neap__lab_tell(neap__lab *lab, const neap__lab_request *r) {
                            .asked = r->asked,
                            .found = r->found,
                            .found_l1 = r->found_l1,
-                           .passing = r->passing,
                            .kib = (uint32_t)NEAP_MIN((r->chunk_bytes + 1023) / 1024, UINT32_MAX)};
   for (uint32_t i = 0; i < r->chunks; i++) memcpy(&to->chunk[i], r->hashes[i], sizeof(to->chunk[i]));
   neap__ring_publish(lab->ring);

@@ -54,8 +54,7 @@ typedef struct neap__lab_request {
   const char *model; /* lives as long as the lab */
   uint32_t tenant;
   uint32_t asked, found, found_l1; /* chunks; asked is 0: it was never looked up */
-  uint32_t passing;     /* the first so many come from a tier if L1 lacks them, and leave with their reader */
-  uint64_t chunk_bytes; /* all ranks together */
+  uint64_t chunk_bytes;            /* all ranks together */
   const uint8_t (*hashes)[NEAP_HASH_BYTES];
   uint32_t chunks; /* hashes: what was found or stored, from the first one on */
 } neap__lab_request;

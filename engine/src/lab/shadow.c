@@ -172,7 +172,6 @@ static int use(neap__shadow *s, const neap__lab_record *r, uint32_t chunks, bool
   const neap__ghost_request request = {.chunk = s->number,
                                        .units = s->family.kib,
                                        .chunks = number_chunks(s, r->chunk, chunks, kib),
-                                       .passing = r->passing,
                                        .tenant = r->tenant,
                                        .request = (uint32_t)r->session,
                                        .time_ms = r->time_ms,

@@ -20,7 +20,6 @@ typedef struct neap__lab_record {
   uint64_t model;                  /* between serve/ and lab/ only: the address of its name */
   uint32_t tenant, time_ms;        /* since the lab was opened */
   uint32_t asked, found, found_l1; /* asked is 0: there was no lookup */
-  uint32_t passing;                /* the first so many come from a tier if they are not in L1, and do not stay */
   uint32_t kib;                    /* of one chunk, all ranks together */
   uint64_t chunk[];
 } neap__lab_record;

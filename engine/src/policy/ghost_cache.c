@@ -137,8 +137,7 @@ static bool make_room(neap__ghost_cache *c, uint64_t units) {
 static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t number, uint32_t pos) {
   uint32_t units = r->units ? r->units[number] : 1;
   if (c->wants & NEAP_WANTS(MISS)) emit(c, NEAP_EV_MISS, NEAP_POLICY_NO_SLOT, number)->pos = (uint16_t)pos;
-  bool room = c->free_slot != NOWHERE && c->stats.used + units <= c->config.capacity;
-  if ((pos < r->passing && !room) || !make_room(c, units)) {
+  if (!make_room(c, units)) {
     c->stats.bypassed++;
     return;
   }

@@ -31,7 +31,6 @@ typedef struct neap__ghost_request {
   const uint32_t *soon;  /* [soon_count] chunks of requests to come: their places are fetched meanwhile; may be NULL */
   const uint8_t *pass;   /* [chunks] not 0: used, but not kept if it is not there already; NULL: all are kept */
   uint32_t chunks, soon_count;
-  uint32_t passing; /* the first so many, if they are not there, stay only when nothing has to go for them */
   uint32_t tenant, request, time_ms;
   uint64_t session;
 } neap__ghost_request;

@@ -311,20 +311,17 @@ static uint32_t touch(neap__server *server, neap__session *session) {
 /* The lab sees a request when it ends: what it found and what it stored, for nothing else of it can be cached. */
 static void tell_lab(neap__server *server, const neap__session *session, uint32_t rows) {
   uint32_t found = session->asked_chunks ? session->hit_chunks : 0;
-  neap__engine *engine = server->engine;
-  bool passes = !engine->config.retain && neap__tier_set_count(engine->tiers) > 0;
   neap__lab_request told = {.session = session->entry.id,
                             .model = session->model,
                             .tenant = session->tenant,
                             .asked = session->asked_chunks,
                             .found = found,
                             .found_l1 = NEAP_MIN(session->l1_chunks, found),
-                            .passing = passes ? found : 0,
                             .hashes = (const uint8_t(*)[NEAP_HASH_BYTES])session->prompt.hashes,
                             .chunks = NEAP_MIN(NEAP_MAX(found, session->stored_chunks), session->prompt.chunks)};
   if (rows == 0 || (told.chunks == 0 && told.asked == 0)) return;
   for (uint32_t r = 0; r < rows; r++) told.chunk_bytes += server->batch.bytes[r];
-  neap__lab_tell(engine->lab, &told);
+  neap__lab_tell(server->engine->lab, &told);
 }
 
 int neap__op_end(neap__server *server, neap__call *call, neap_error *err) {
