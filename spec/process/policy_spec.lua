@@ -151,16 +151,16 @@ describe('the policy of a running server', function()
     -- Nothing is evicted while nothing is stored, so a switch keeps what there is.
     work = workload.new(running, { hidden = 512 })
     local held, sum = {}, 0
-    for prompt = 1, 5 do work:store(5000 + prompt, 4 * CHUNK) end
+    for prompt = 1, 5 do work:store(3500 + prompt, 4 * CHUNK) end
     for prompt = 1, 5 do
-      held[prompt] = work:hit_and_verify(5000 + prompt, 4 * CHUNK)
+      held[prompt] = work:hit_and_verify(3500 + prompt, 4 * CHUNK)
       sum = sum + held[prompt]
     end
     assert.is_true(sum > 0)
     local residents = policy().residents
     for i = 1, SWITCHES do done(('policy switch %s --trial 0'):format(specs[i % #specs + 1])) end
     assert.equal(residents, policy().residents)
-    for prompt = 1, 5 do assert.equal(held[prompt], work:hit_and_verify(5000 + prompt, 4 * CHUNK)) end
+    for prompt = 1, 5 do assert.equal(held[prompt], work:hit_and_verify(3500 + prompt, 4 * CHUNK)) end
   end)
 
   it('comes back when the new one fails, and says which line it was', function()

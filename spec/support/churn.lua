@@ -6,7 +6,7 @@
 --
 --   requests 1234 failed 0 first_failure -
 --
--- usage: luajit spec/support/churn.lua ENDPOINT STOP_FILE NUMBER
+-- usage: luajit spec/support/churn.lua ENDPOINT STOP_FILE NUMBER (1 or 2: prompts are told apart up to 4000)
 
 local endpoint, stop_file, number = arg[1], arg[2], tonumber(arg[3])
 package.path = './?.lua;./?/init.lua;' .. package.path
