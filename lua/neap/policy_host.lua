@@ -113,11 +113,12 @@ local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
+      if name == 'capacity' and capacity then
+        return capacity()
+      end
       local value = fields[name]
       if value ~= nil then
         return value
-      elseif name == 'capacity' and capacity then
-        return capacity()
       end
       blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
@@ -303,9 +304,6 @@ local function make_victims(box, hooks, slots)
   return function(max, tenant)
     begin_answer()
     most = max
-    for i = 0, max - 1 do
-      out[i] = -1
-    end
     local count = victims(places, max, tenant)
     if not (type(count) == 'number' and count >= 0 and count <= max and count % 1 == 0) then
       wrong_answer('victims', victims, 'returned %s, expected a whole number from 0 to %d', show(count), max)
