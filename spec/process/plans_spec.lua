@@ -37,8 +37,9 @@ describe('a policy that plans', function()
   local directory, running, load
 
   local function curl(method, path, body)
-    local pipe = assert(io.popen(("env -u LD_PRELOAD curl -s -w ' %%{http_code}' -X %s %s http://127.0.0.1:%d%s"):format(
-      method, body and ("-d '%s'"):format(body) or '', running.http_port, path)))
+    local data = body and ("-d '%s'"):format(body) or ''
+    local command = "env -u LD_PRELOAD curl -s -w ' %%{http_code}' -X %s %s http://127.0.0.1:%d%s"
+    local pipe = assert(io.popen(command:format(method, data, running.http_port, path)))
     local text = pipe:read '*a'
     pipe:close()
     return tonumber(text:match '(%d+)$'), text
