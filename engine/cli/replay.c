@@ -44,6 +44,8 @@ static const char help_text[] =
     "  --cost base=US,slope=US,load=US\n"
     "                       microseconds to recompute a chunk, more of them for each chunk before it, and to load it\n"
     "                       (default base=20000,slope=20,load=1300)\n"
+    "  --tiers NAME:SIZE:BANDWIDTH[:LATENCY],...\n"
+    "                       second-level tiers, such as ssd:50%:3GBps,remote:200%:1GBps:2ms\n"
     "  --help               show this and exit\n\n"
     "Exit status: 0 replayed, 1 a trace, a policy or the report failed, 2 the command line was wrong.\n";
 
@@ -53,7 +55,8 @@ typedef struct command {
   neap__policy_spec policies[POLICIES_MAX];
   neap__replay_size sizes[NEAP__REPLAY_SIZES_MAX];
   uint32_t policy_count, size_count;
-  const char *policy_words, *size_words, *order, *report_path, *cost;
+  neap__replay_tier_spec tiers[NEAP__REPLAY_TIERS];
+  const char *policy_words, *size_words, *order, *report_path, *cost, *tier_words;
   double threads, seed, batch, requests;
   bool json, help, ignore_sizes, misused; /* misused: the words do not fit the trace */
   neap__trace_options load;
@@ -136,6 +139,17 @@ static int read_cost(command *c, neap_error *err) {
   return 0;
 }
 
+static int read_tiers(command *c, neap_error *err) {
+  char word[128];
+  for (const char *at = c->tier_words; next_word(&at, false, word, sizeof(word));) {
+    if (c->options.tiers == NEAP__REPLAY_TIERS)
+      return neap__fail(err, NEAP_EINVAL, "--tiers: more than %u tiers", NEAP__REPLAY_TIERS);
+    int rc = neap__replay_tier_parse(word, &c->tiers[c->options.tiers++], err);
+    if (rc != 0) return rc;
+  }
+  return 0;
+}
+
 static int read_format(const command *c, neap_error *err) {
   const char *names[64], *format = c->load.format;
   size_t count = 0;
@@ -168,6 +182,7 @@ static int parse(command *c, int argc, char **argv, neap_error *err) {
        .max = 1099511627776},
       {.name = "ignore-sizes", .kind = NEAP_OPTION_SWITCH, .value = &c->ignore_sizes},
       {.name = "cost", .kind = NEAP_OPTION_TEXT, .value = &c->cost},
+      {.name = "tiers", .kind = NEAP_OPTION_TEXT, .value = &c->tier_words},
       {.name = "help", .kind = NEAP_OPTION_SWITCH, .value = &c->help},
   };
   int rc = neap__options_parse(argc, argv, table, NEAP_ARRAY_LEN(table), c->traces, TRACES_MAX, &c->trace_count, err);
@@ -181,6 +196,7 @@ static int parse(command *c, int argc, char **argv, neap_error *err) {
   c->load.requests_max = (uint64_t)c->requests;
   rc = read_sizes(c, err);
   if (rc == 0) rc = read_cost(c, err);
+  if (rc == 0) rc = read_tiers(c, err);
   if (rc == 0) rc = read_format(c, err);
   return rc == 0 ? read_policies(c, err) : rc;
 }
@@ -194,6 +210,21 @@ static void open_progress(command *c, const char *doing, const char *path) {
   const char *name = strrchr(path, '/');
   snprintf(what, sizeof(what), "%s %.48s", doing, name ? name + 1 : path);
   neap__progress_open(&c->progress, what);
+}
+
+static int set_tiers(command *c, const neap__replay_input *input, neap_error *err) {
+  int rc = 0;
+  if (c->options.tiers > 0 && !input->units && c->options.chunk_bytes == 0)
+    rc = neap__fail(err, NEAP_EINVAL, "--tiers: trace '%s' tells no sizes; expected --chunk-bytes with it",
+                    input->trace->name);
+  for (uint32_t t = 0; t < c->options.tiers && rc == 0; t++) {
+    uint64_t chunks;
+    neap__replay_tier *tier = &c->options.tier[t];
+    *tier = c->tiers[t].tier;
+    rc = neap__replay_capacity(&c->tiers[t].size, input, c->options.chunk_bytes, &tier->capacity, &chunks, err);
+  }
+  c->misused |= rc != 0;
+  return rc;
 }
 
 static int set_capacities(command *c, const neap__replay_input *input, neap__replay_run *runs, neap_error *err) {
@@ -239,6 +270,7 @@ static int replay_input(command *c, const neap__replay_input *input, neap_error 
   neap__replay_run *runs = calloc(count, sizeof(*runs));
   if (!runs) return neap__fail(err, NEAP_ENOMEM, "out of memory for %u runs", count);
   int rc = set_capacities(c, input, runs, err);
+  if (rc == 0) rc = set_tiers(c, input, err);
   uint64_t began = neap__now_ns();
   open_progress(c, "replaying", input->trace->name);
   if (rc == 0 && neap__replay(input, &c->options, runs, count) != 0)

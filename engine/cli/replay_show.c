@@ -24,6 +24,23 @@ static void add_costs(cJSON *line, const neap__replay_run *run) {
   if (run->saved_kib) cJSON_AddNumberToObject(line, "saved_bytes", (double)run->saved_kib * 1024);
 }
 
+static void add_tiers(cJSON *line, const neap__replay_study *study, const neap__replay_run *run) {
+  if (study->options->tiers == 0) return;
+  cJSON_AddNumberToObject(line, "usable_ratio", (double)run->usable / (double)run->stats.accesses);
+  cJSON *tiers = cJSON_AddArrayToObject(line, "tiers");
+  for (uint32_t t = 0; t < study->options->tiers; t++) {
+    const neap__replay_tier_stats *stats = &run->tier[t];
+    cJSON *tier = cJSON_CreateObject();
+    cJSON_AddStringToObject(tier, "name", study->options->tier[t].name);
+    cJSON_AddNumberToObject(tier, "loads", (double)stats->loads);
+    cJSON_AddNumberToObject(tier, "stores", (double)stats->stores);
+    cJSON_AddNumberToObject(tier, "evictions", (double)stats->evictions);
+    cJSON_AddNumberToObject(tier, "loaded_bytes", (double)stats->loaded_kib * 1024);
+    cJSON_AddNumberToObject(tier, "stored_bytes", (double)stats->stored_kib * 1024);
+    cJSON_AddItemToArray(tiers, tier);
+  }
+}
+
 static void show_json(FILE *out, const neap__replay_study *study, uint32_t size, uint32_t policy) {
   const neap__replay_run *run = run_at(study, size, policy);
   const neap__replay_input *input = study->input;
@@ -47,6 +64,7 @@ static void show_json(FILE *out, const neap__replay_study *study, uint32_t size,
   cJSON_AddNumberToObject(line, "completed", (double)run->stats.policy.completed);
   cJSON_AddNumberToObject(line, "seed", (double)study->options->seed);
   add_costs(line, run);
+  add_tiers(line, study, run);
   char *text = cJSON_PrintUnformatted(line);
   fprintf(out, "%s\n", text ? text : "{}");
   free(text);
@@ -88,6 +106,12 @@ static void show_row(FILE *out, const neap__replay_study *study, uint32_t size, 
           neap__chart_value(fmax(0, run->saved_us * 1e-6), NEAP_CHART_SECONDS, text[2]));
   if (run->saved_kib) fprintf(out, ", %.1f GiB", (double)run->saved_kib / 1048576);
   fputc('\n', out);
+  for (uint32_t t = 0; t < study->options->tiers; t++) {
+    const neap__replay_tier_stats *stats = &run->tier[t];
+    fprintf(out, "%26s %s: %s loads, %s stores (%.1f GiB), %s evictions\n", "", study->options->tier[t].name,
+            neap__chart_commas(stats->loads, text[0]), neap__chart_commas(stats->stores, text[1]),
+            (double)stats->stored_kib / 1048576, neap__chart_commas(stats->evictions, text[2]));
+  }
 }
 
 /* What somebody might wonder about. */

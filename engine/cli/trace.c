@@ -19,12 +19,12 @@
 
 static const char help_text[] =
     "usage: neap trace info FILE... [OPTIONS]\n"
-    "       neap trace convert FILE FILE --format FORMAT [OPTIONS]\n\n"
+    "       neap trace convert FILE FILE --to FORMAT [OPTIONS]\n\n"
     "Tells what is in traces of requests and in neap's recordings, and writes them in another format. Files may be\n"
     "compressed (gzip, xz, zstd); their format is told by content.\n\n"
     "options:\n"
-    "  --format FORMAT  what convert writes (default: by the ending of the file)\n"
-    "  --from FORMAT    what is read, if content does not tell\n"
+    "  --to FORMAT      what convert writes (default: by the ending of the file)\n"
+    "  --format FORMAT  what is read, if content does not tell\n"
     "  --columns LIST   columns of a CSV without a header, such as time,key,size,-,tenant\n"
     "  --requests N     only the first N requests\n"
     "  --json           one JSON object for each file\n"
@@ -226,8 +226,8 @@ static int convert(run *r, const char *from, const char *to, neap_error *err) {
 
 static int parse(run *r, int argc, char **argv, neap_error *err) {
   const neap__option table[] = {
-      {.name = "format", .kind = NEAP_OPTION_TEXT, .value = &r->write.format},
-      {.name = "from", .kind = NEAP_OPTION_TEXT, .value = &r->read.format},
+      {.name = "to", .kind = NEAP_OPTION_TEXT, .value = &r->write.format},
+      {.name = "format", .kind = NEAP_OPTION_TEXT, .value = &r->read.format},
       {.name = "columns", .kind = NEAP_OPTION_TEXT, .value = &r->read.columns},
       {.name = "requests", .kind = NEAP_OPTION_NUMBER, .value = &r->requests, .min = 1, .max = 4294967295.0},
       {.name = "json", .kind = NEAP_OPTION_SWITCH, .value = &r->json},
@@ -248,7 +248,7 @@ static int parse(run *r, int argc, char **argv, neap_error *err) {
     return neap__fail(err, NEAP_EINVAL, "convert: expected two files, to read and to write");
   if (!converts && r->count < 2) return neap__fail(err, NEAP_EINVAL, "info: expected a file");
   if (!converts && r->write.format)
-    return neap__fail(err, NEAP_EINVAL, "info: --format is what convert writes; --from tells what is read");
+    return neap__fail(err, NEAP_EINVAL, "info: --to is what convert writes; --format tells what is read");
   if (converts && r->json) return neap__fail(err, NEAP_EINVAL, "convert: prints nothing that could be --json");
   const neap__trace_format *from = NULL;
   if (r->read.format) rc = neap__trace_format_find(r->read.format, "", &from, err);

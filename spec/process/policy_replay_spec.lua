@@ -178,6 +178,44 @@ describe('neap replay', function()
     assert.near(dear.accesses * dear.prefix_hit_ratio * 1e-3, dear.saved_s, 1e-6)
   end)
 
+  it('loads and stores in tiers below, as a policy plans it', function()
+    local second = write('second.lua', [[
+local policy = require 'neap.policy'
+return policy {
+  name = 'second',
+  new = function(ctx)
+    local order = policy.list(ctx.slots)
+    return {
+      insert = function(slot) order:push(slot) end,
+      hit = function(slot) order:touch(slot) end,
+      keep = function(slot) order:keep(slot) end,
+      remove = function(slot) order:remove(slot) end,
+      victim = function(tenant) return order:pop(tenant) end,
+      store_plan = function(plan) -- nothing goes down before its second use
+        local cut = 0
+        while cut < plan.chunks and plan.chunk[cut].hits > 0 do cut = cut + 1 end
+        plan.cut[0] = cut
+      end,
+    }
+  end,
+}
+]])
+    local words = { agents, '--policy', 'lru,' .. second, '--size', '1%', '--chunk-bytes', '1M' }
+    local alone = figures(unpack(words))
+    local objects = figures('--tiers', 'ssd:100%:3GBps:1ms', unpack(words))
+    local all, planned = objects[1].tiers[1], objects[2].tiers[1]
+    assert.equal('ssd', all.name)
+    assert.equal(6162, all.stores)
+    assert.equal(6162 * 1048576, all.stored_bytes)
+    assert.is_true(planned.stores > 0 and planned.stores < all.stores)
+    assert.is_true(planned.loads < all.loads)
+    assert.is_true(objects[1].usable_ratio > objects[2].usable_ratio)
+    assert.is_true(objects[2].usable_ratio > objects[2].prefix_hit_ratio)
+    assert.is_true(objects[1].saved_s > alone[1].saved_s)
+    fails({ 2, '--tiers', '--chunk-bytes' }, agents, '--tiers', 'ssd:50%:3GBps')
+    fails({ 2, "--tiers: 'ssd:50%'", 'BANDWIDTH' }, agents, '--tiers', 'ssd:50%')
+  end)
+
   it('draws a plot that any terminal can show, and better ones where it may', function()
     local status, text = replay(agents, '--policy', 'lru,arc')
     assert.equal(0, status, text)

@@ -5,8 +5,9 @@
 # the hit ratios beside each other. replay.sh brings what this needs.
 #
 # Traces are handed to both as the same oracleGeneral file, an access a record; "in requests" is neap on the trace as it
-# was recorded, whole requests at a time. libCacheSim gets a hash table that fits the trace, and its default one; the
-# better of the two counts.
+# was recorded, whole requests at a time. A trace is repeated, for all alike, until it has two million accesses: what is
+# compared is how fast policies are, not how they start. libCacheSim gets a hash table that fits the trace, and its
+# default one; the better of the two counts.
 import json
 import lzma
 import os
@@ -24,13 +25,19 @@ import libcachesim
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 POLICIES = {'lru': libcachesim.LRU, 's3fifo': libcachesim.S3FIFO, 'arc': libcachesim.ARC}
 SHARE = 0.05
+ACCESSES = 2000000
+PLUGIN_ACCESSES = 300000  # enough for what takes a microsecond each
 
 
-def accesses_of(path):
-    """Ids of a trace in Mooncake's format, the last one of a request first, as neap touches them."""
-    with lzma.open(path, 'rt') as lines:
-        for line in lines:
-            yield from reversed(json.loads(line)['hash_ids'])
+def write_recorded(source, path, oracle):
+    """A trace in Mooncake's format, repeated: as it is, and an access a record with the last id of a request first."""
+    with lzma.open(source, 'rt') as lines:
+        lines = lines.readlines()
+    once = [name for line in lines for name in reversed(json.loads(line)['hash_ids'])]
+    times = -(-ACCESSES // len(once))
+    with open(path, 'w') as file:
+        file.writelines(lines * times)
+    return write_oracle(oracle, once * times)
 
 
 def zipf(count, distinct, alpha, seed):
@@ -73,12 +80,13 @@ def lru_plugin(size):
         cache_eviction_hook=evict, cache_remove_hook=remove, cache_free_hook=lambda cache: None, cache_name='lru')
 
 
-def run_peer(path, count, make):
+def run_peer(path, count, make, most=-1):
     reader = libcachesim.TraceReader(path, libcachesim.TraceType.ORACLE_GENERAL_TRACE,
                                      libcachesim.ReaderInitParam(ignore_obj_size=True))
     cache = make()
     began = time.process_time()
-    missed, _ = cache.process_trace(reader)
+    missed, _ = cache.process_trace(reader, max_req=most)
+    count = count if most < 0 else min(count, most)
     return count / (time.process_time() - began), 1 - missed
 
 
@@ -127,7 +135,8 @@ def measure(neap, name, path, recorded, count, distinct, repetitions):
             for label, result in zip(labels, run_neap(neap, recorded, size, names)):
                 figures.add(label + ', in requests', result)
     for _ in range(min(3, repetitions)):
-        figures.add('lru libCacheSim, Python plugin', run_peer(path, count, lambda: lru_plugin(size)))
+        figures.add('lru libCacheSim, Python plugin', run_peer(path, count, lambda: lru_plugin(size),
+                                                                PLUGIN_ACCESSES))
     print(f'\n{name}: {count:,} accesses, {distinct:,} distinct, {size:,} kept')
     print(f'  {"million accesses/s":<34} {"median":>8} {"least":>8} {"most":>8}   hit ratio, times libCacheSim')
     for policy in POLICIES:
@@ -146,11 +155,11 @@ def main():
     print(f'libCacheSim {libcachesim.__version__}, medians of {repetitions}')
     with tempfile.TemporaryDirectory() as directory:
         for name in ('mooncake_conversation', 'lmcache_agents_256ch'):
-            recorded, path = os.path.join(data, name + '.jsonl.xz'), os.path.join(directory, name + '.oracleGeneral')
-            count, distinct = write_oracle(path, accesses_of(recorded))
+            recorded, path = (os.path.join(directory, name + ending) for ending in ('.jsonl', '.oracleGeneral'))
+            count, distinct = write_recorded(os.path.join(data, name + '.jsonl.xz'), recorded, path)
             measure(neap, name, path, recorded, count, distinct, repetitions)
         path = os.path.join(directory, 'zipf.oracleGeneral')
-        count, distinct = write_oracle(path, zipf(2000000, 100000, 1.0, 1))
+        count, distinct = write_oracle(path, zipf(ACCESSES, 100000, 1.0, 1))
         measure(neap, 'zipf', path, None, count, distinct, repetitions)
 
 

@@ -15,7 +15,7 @@
 #include "policy/registry.h"
 #include "trace/trace.h"
 
-#define ROWS 144u
+#define ROWS 176u
 
 typedef struct row {
   char trace[32], order[8], policy[16];
@@ -193,6 +193,8 @@ EXPECT(isolated_lru_of_one_tenant_hits_as_often_as_lru, "IsolatedLRU", "LRU", 0.
 EXPECT(fifo_hits_as_often_as_libcachesims, "FIFO", "FIFO", 0.0005, 0)
 EXPECT(belady_hits_as_often_as_libcachesims, "Belady", "Belady", 0.0005, 0)
 EXPECT(lfu_hits_as_often_as_libcachesims, "LFU", "LFU", 0.003, 0)
+EXPECT(slru_hits_as_often_as_libcachesims, "SLRU", "SLRU", 0.01, 0)
+EXPECT(two_q_hits_as_often_as_libcachesims, "2Q", "TwoQ", 0.01, 0)
 EXPECT(s3fifo_hits_as_often_as_libcachesims, "S3FIFO", "S3FIFO", 0.01, 0)
 EXPECT(sieve_hits_as_often_as_libcachesims, "SIEVE", "Sieve", 0.01, 0)
 EXPECT(arc_hits_as_often_as_libcachesims, "ARC", "ARC", 0.01, 0)
@@ -208,6 +210,8 @@ int main(void) {
       cmocka_unit_test(fifo_hits_as_often_as_libcachesims),
       cmocka_unit_test(belady_hits_as_often_as_libcachesims),
       cmocka_unit_test(lfu_hits_as_often_as_libcachesims),
+      cmocka_unit_test(slru_hits_as_often_as_libcachesims),
+      cmocka_unit_test(two_q_hits_as_often_as_libcachesims),
       cmocka_unit_test(s3fifo_hits_as_often_as_libcachesims),
       cmocka_unit_test(sieve_hits_as_often_as_libcachesims),
       cmocka_unit_test(arc_hits_as_often_as_libcachesims),

@@ -623,8 +623,7 @@ static void batches_of_many_threads_arrive_whole_and_in_their_order(void **state
 static void *switch_often(void *arg) {
   neap__stream *s = arg;
   static const char *const names[] = {"ARC", "LRU", "IsolatedLRU"};
-  for (uint32_t i = 0; i < 100; i++)
-    assert_int_equal(neap__stream_switch(s, policy_of(names[i % 3]), "", NULL), 0);
+  for (uint32_t i = 0; i < 100; i++) assert_int_equal(neap__stream_switch(s, policy_of(names[i % 3]), "", NULL), 0);
   return NULL;
 }
 

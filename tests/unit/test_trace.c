@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <zstd.h>
 
 #include "unit/trace_files.h"
 
@@ -346,25 +347,36 @@ static void says_what_is_wrong_with_files_and_formats(void **state) {
   neap__trace_free(t);
 }
 
-/* Whole it is read, half of it is refused; the same in gzip, xz and zstd (the last where the tool is there). */
+/* Whole it is read, half of it is refused. */
+static void assert_needs_the_whole(const uint8_t *bytes, size_t count) {
+  neap__trace *t = load(write_file("whole", bytes, count), NULL);
+  assert_int_equal(t->references, 61278);
+  neap__trace_free(t);
+  assert_refused("agent", bytes, count / 2, "damaged or cut short");
+}
+
 static void refuses_a_compressed_file_that_is_cut(void **state) {
-  static const char *const tools[] = {"gzip", "xz", "zstd"};
+  static const char *const filters[] = {"xz -dc | gzip -c", "cat", "xz -dc"};
   char command[1024];
   size_t count = 0;
+  uint8_t *bytes = NULL;
   (void)state;
-  for (size_t i = 0; i < NEAP_ARRAY_LEN(tools); i++) {
-    snprintf(command, sizeof(command), "command -v %s >/dev/null", tools[i]);
-    if (system(command) != 0) continue;
-    snprintf(command, sizeof(command), "xz -dc '%s' | %s -c > '%s'", data_file("lmcache_agents_256ch.jsonl.xz"),
-             tools[i], path_of("whole"));
+  for (size_t i = 0; i < NEAP_ARRAY_LEN(filters); i++) {
+    snprintf(command, sizeof(command), "<'%s' %s >'%s'", data_file("lmcache_agents_256ch.jsonl.xz"), filters[i],
+             path_of("made"));
     assert_int_equal(system(command), 0);
-    neap__trace *t = load(path_of("whole"), NULL);
-    assert_int_equal(t->references, 61278);
-    neap__trace_free(t);
-    uint8_t *bytes = read_file(path_of("whole"), &count);
-    assert_refused("agent", bytes, count / 2, "damaged or cut short");
     free(bytes);
+    bytes = read_file(path_of("made"), &count);
+    if (i < 2) assert_needs_the_whole(bytes, count);
   }
+  size_t room = ZSTD_compressBound(count);
+  uint8_t *packed = malloc(room);
+  assert_non_null(packed);
+  size_t packed_count = ZSTD_compress(packed, room, bytes, count, 3);
+  assert_false(ZSTD_isError(packed_count));
+  assert_needs_the_whole(packed, packed_count);
+  free(packed);
+  free(bytes);
 }
 
 static void tells_progress(void *ctx, uint64_t done, uint64_t total) {

@@ -17,7 +17,7 @@
 
 static uint32_t rounds(void) {
   const char *slow = getenv("NEAP_SLOW");
-  return slow && strcmp(slow, "1") == 0 ? 3000 : 250;
+  return slow && strcmp(slow, "1") == 0 ? 1500 : 250;
 }
 
 /* Every number of a trace is within its bounds. */

@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define NOWHERE UINT32_MAX
+#define NOWHERE NEAP_POLICY_NO_SLOT
 #define EVENTS 256u
 #define BATCH_MAX 1024u
 
@@ -158,7 +158,7 @@ static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t 
 static void touch(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t pos) {
   uint32_t number = r->chunk[pos], slot = c->place[number].slot;
   if (slot == NOWHERE) {
-    insert(c, r, number, pos);
+    if (!r->pass || !r->pass[pos]) insert(c, r, number, pos);
     return;
   }
   c->stats.hits++;
@@ -265,5 +265,17 @@ void neap__ghost_stats_get(neap__ghost_cache *c, neap__ghost_stats *out) {
   *out = c->stats;
   neap__instance_stats_get(c->instance, &out->policy);
 }
+
+uint32_t neap__ghost_slot(const neap__ghost_cache *c, uint32_t number) { return c->place[number].slot; }
+
+void neap__ghost_tell(neap__ghost_cache *c, neap_event_type type, uint32_t number, uint8_t tier) {
+  uint32_t slot = c->place[number].slot;
+  if (slot == NOWHERE) return;
+  neap_event *ev = emit(c, type, slot, number);
+  ev->detail = tier;
+  ev->kib = c->held[slot].units;
+}
+
+void neap__ghost_flush(neap__ghost_cache *c) { flush(c); }
 
 neap__instance *neap__ghost_instance(neap__ghost_cache *c) { return c->instance; }

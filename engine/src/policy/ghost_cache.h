@@ -29,6 +29,7 @@ typedef struct neap__ghost_request {
   const uint32_t *next;  /* [chunks] when each is referenced next (neap_policy_context.next), or NULL */
   const uint32_t *units; /* by chunk number: size; NULL: each is 1 */
   const uint32_t *soon;  /* [soon_count] chunks of requests to come: their places are fetched meanwhile; may be NULL */
+  const uint8_t *pass;   /* [chunks] not 0: used, but not kept if it is not there already; NULL: all are kept */
   uint32_t chunks, soon_count;
   uint32_t tenant, request, time_ms;
   uint64_t session;
@@ -55,5 +56,11 @@ void neap__ghost_use(neap__ghost_cache *cache, const neap__ghost_request *reques
 /* The chunk of that number is forgotten; the number may mean another one from now on. Chunks that continue it have been
  * forgotten before. */
 void neap__ghost_forget(neap__ghost_cache *cache, uint32_t number);
+/* The slot of a chunk, NEAP_POLICY_NO_SLOT if it is not there. */
+uint32_t neap__ghost_slot(const neap__ghost_cache *cache, uint32_t number);
+/* A STORED or LOADED event of a chunk that is there; of another one: nothing. tier: the event's detail. */
+void neap__ghost_tell(neap__ghost_cache *cache, neap_event_type type, uint32_t number, uint8_t tier);
+/* Delivers what is buffered: before the instance is asked for a plan. */
+void neap__ghost_flush(neap__ghost_cache *cache);
 void neap__ghost_stats_get(neap__ghost_cache *cache, neap__ghost_stats *out);
 neap__instance *neap__ghost_instance(neap__ghost_cache *cache);

@@ -5,7 +5,8 @@
  * isolated.c around it, for 24 bytes per slot however many tenants there are.
  *
  * Tenants share 65,536 buckets by the low bits of their number. Numbers are dense, so a bucket holds one tenant until
- * there are more of them than that; then a walk skips the neighbours. Quotas are not here: flow/evict asks for a tenant when it is over. */
+ * there are more of them than that; then a walk skips the neighbours. Quotas are not here: flow/evict asks for a tenant
+ * when it is over. */
 #include <stdlib.h>
 
 #include "base/base.h"

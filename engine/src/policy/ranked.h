@@ -5,7 +5,7 @@
  * first.
  *
  * With leaves_only a slot that something resident continues is set aside until it is a leaf. A tenant's victims are
- * found by a search through the whole heap. 40 bytes per slot. Internal to policy/; one thread at a time. */
+ * found by a search through the whole heap. 44 bytes per slot. Internal to policy/; one thread at a time. */
 #pragma once
 #include "policy/builtin.h"
 #include "policy/heap.h"

@@ -6,7 +6,7 @@
  * up to three.
  *
  * Parameters, shares of the capacity: small (0.1), ghost (0.9: names remembered), and promote (2), as in libCacheSim.
- * A victim that could not go is put at the new end of the main queue. 16 bytes per slot, 32 per name. */
+ * A victim that could not go is put at the new end of the main queue. 16 bytes per slot, 36 per name at most. */
 #include "policy/history.h"
 #include "policy/queues.h"
 #include "policy/registry.h"

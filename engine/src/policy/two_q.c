@@ -5,7 +5,7 @@
  * it, its name is remembered in A1out; a name that comes back enters Am, which is an LRU.
  *
  * Parameters, shares of the capacity: in (0.25) and out (0.5: names remembered), as in the paper and in libCacheSim.
- * A victim that could not go is put at the new end of its queue. 16 bytes per slot, 32 per name. */
+ * A victim that could not go is put at the new end of its queue. 16 bytes per slot, 36 per name at most. */
 #include "policy/history.h"
 #include "policy/queues.h"
 #include "policy/registry.h"

@@ -204,3 +204,52 @@ int neap__replay_capacity(const neap__replay_size *size, const neap__replay_inpu
   *chunks = input->units ? (uint64_t)NEAP_MAX(1.0, floor((double)*units / mean)) : *units;
   return 0;
 }
+
+/* --- tiers -------------------------------------------------------------------------------------------------------- */
+
+/* "3GBps", "800 MB/s" without the space, "1.5GiBps": bytes per second, 0 if it is nothing of the kind. */
+static double bandwidth_of(const char *word) {
+  static const char letters[] = "KMGT";
+  char *end = NULL;
+  double value = isdigit((unsigned char)word[0]) ? strtod(word, &end) : 0;
+  const char *letter = value > 0 && *end ? strchr(letters, *end) : NULL;
+  if (!letter) return 0;
+  bool binary = end[1] == 'i';
+  const char *rest = end + 1 + binary;
+  if (strcmp(rest, "Bps") != 0 && strcmp(rest, "B/s") != 0) return 0;
+  return value * pow(binary ? 1024 : 1000, (double)(letter - letters) + 1);
+}
+
+/* "2ms", "150us", "0.5s" in microseconds; below 0 if it is nothing of the kind. */
+static double latency_of(const char *word) {
+  char *end = NULL;
+  double value = isdigit((unsigned char)word[0]) ? strtod(word, &end) : -1;
+  if (value < 0) return -1;
+  return strcmp(end, "us") == 0   ? value
+         : strcmp(end, "ms") == 0 ? value * 1e3
+         : strcmp(end, "s") == 0  ? value * 1e6
+                                  : -1;
+}
+
+int neap__replay_tier_parse(const char *word, neap__replay_tier_spec *out, neap_error *err) {
+  char part[4][24];
+  uint32_t parts = 0;
+  const char *at = word;
+  for (bool more = true; more && parts < 5; parts++) {
+    size_t n = strcspn(at, ":");
+    more = at[n] == ':';
+    if (parts == 4 || n == 0 || n >= sizeof(part[0])) parts = 5;
+    if (parts < 4) snprintf(part[parts], sizeof(part[0]), "%.*s", (int)n, at);
+    at += n + more;
+  }
+  double bandwidth = parts == 3 || parts == 4 ? bandwidth_of(part[2]) : 0,
+         latency = parts == 4 ? latency_of(part[3]) : 0;
+  if (bandwidth <= 0 || latency < 0)
+    return neap__fail(err, NEAP_EINVAL,
+                      "--tiers: '%s' is not valid; expected NAME:SIZE:BANDWIDTH[:LATENCY] such as ssd:50%%:3GBps or "
+                      "remote:200%%:1GBps:2ms",
+                      word);
+  *out = (neap__replay_tier_spec){.tier = {.us_per_kib = 1024e6 / bandwidth, .first_us = latency}};
+  snprintf(out->tier.name, sizeof(out->tier.name), "%s", part[0]);
+  return neap__replay_size_parse(part[1], &out->size, err);
+}

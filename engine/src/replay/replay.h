@@ -9,6 +9,7 @@
 #pragma once
 #include "policy/ghost_cache.h"
 #include "policy/registry.h"
+#include "replay/tiers.h"
 #include "trace/trace.h"
 
 /* --- a trace as replays see it ------------------------------------------------------------------------------------ */
@@ -84,13 +85,22 @@ int neap__replay_capacity(const neap__replay_size *size, const neap__replay_inpu
 
 /* --- runs --------------------------------------------------------------------------------------------------------- */
 
-/* cost: of recomputing a chunk; load_us: of loading one from L1 instead. chunk_bytes: 0 if it is not known. batch:
- * victims asked for at once. */
+/* "NAME:SIZE:BANDWIDTH[:LATENCY]", such as "ssd:50%:3GBps" or "remote:1T:1GBps:2ms". */
+typedef struct neap__replay_tier_spec {
+  neap__replay_tier tier; /* but for its capacity */
+  neap__replay_size size;
+} neap__replay_tier_spec;
+int neap__replay_tier_parse(const char *word, neap__replay_tier_spec *out, neap_error *err);
+
+/* cost: of recomputing a chunk; load_us: of loading one from L1 instead. chunk_bytes: 0 if it is not known; tiers need
+ * it, or a trace that tells sizes. batch: victims asked for at once. */
 typedef struct neap__replay_options {
   uint64_t seed, chunk_bytes;
   uint32_t batch, threads;
   neap_cost cost;
   double load_us;
+  neap__replay_tier tier[NEAP__REPLAY_TIERS];
+  uint32_t tiers;
   /* Said about ten times a second on the caller's thread: references done and total, of all runs. May be NULL. */
   void (*progress)(void *ctx, uint64_t done, uint64_t total);
   void *ctx;
@@ -104,7 +114,8 @@ typedef struct neap__replay_share {
  * rc         0, NEAP_ENOMEM, or what the policy did: then err says what, with file and line, and the figures end there
  * seconds    of the processor, for the requests alone
  * all_us     cost of recomputing every chunk; saved_us: of those found, less their loading
- * saved_kib  of the chunks found; 0 if sizes are not known */
+ * saved_kib  of the chunks found; 0 if sizes are not known
+ * usable     chunks that were not recomputed: prefix hits, and with tiers what they brought besides */
 typedef struct neap__replay_run {
   const neap__policy_spec *policy;
   const neap__replay_size *size;
@@ -113,7 +124,8 @@ typedef struct neap__replay_run {
   neap_error err;
   neap__ghost_stats stats;
   double seconds, all_us, saved_us;
-  uint64_t saved_kib;
+  uint64_t saved_kib, usable;
+  neap__replay_tier_stats tier[NEAP__REPLAY_TIERS];
   neap__replay_share bucket[NEAP__REPLAY_BUCKETS], group[NEAP__REPLAY_GROUPS];
 } neap__replay_run;
 

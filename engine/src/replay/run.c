@@ -27,8 +27,30 @@ typedef struct work {
 
 /* --- one run ------------------------------------------------------------------------------------------------------ */
 
-/* The cost of recomputing the first n chunks of a prompt. */
-static double recompute_us(neap_cost cost, uint32_t n) { return n * cost.base_us + cost.slope_us * n * (n - 1.0) / 2; }
+/* Chunks with something in common, as far as cost goes: how many, and how many others there were before them. */
+typedef struct chunk_sum {
+  uint64_t count, before;
+} chunk_sum;
+
+static void add_chunks(chunk_sum *sum, uint64_t first_n) {
+  sum->count += first_n;
+  sum->before += first_n * (first_n - 1) / 2;
+}
+
+static double recompute_us(neap_cost cost, const chunk_sum *sum) {
+  return cost.base_us * (double)sum->count + cost.slope_us * (double)sum->before;
+}
+
+/* One run at work. */
+typedef struct state {
+  const work *work;
+  neap__replay_run *run;
+  neap__ghost_cache *cache;
+  neap__replay_tiers *tiers; /* NULL: none */
+  chunk_sum usable;
+  uint64_t loaded; /* of these, from tiers */
+  double load_us;
+} state;
 
 static uint64_t kib_of(const work *w, const uint32_t *chunk, uint32_t count) {
   const uint32_t *units = w->input->units;
@@ -38,31 +60,41 @@ static uint64_t kib_of(const work *w, const uint32_t *chunk, uint32_t count) {
   return kib;
 }
 
-static void use(const work *w, neap__replay_run *run, neap__ghost_cache *cache, const neap__trace_request *request,
-                uint32_t number) {
-  const neap__replay_input *input = w->input;
+/* 0 or NEAP_ENOMEM. */
+static int use(state *s, const neap__trace_request *request, uint32_t number) {
+  const neap__replay_input *input = s->work->input;
   const uint32_t *chunk = input->trace->chunk + request->first;
   uint64_t behind = input->trace->references - request->first; /* chunks from this request on */
-  const neap__ghost_request asked = {
-      .chunk = chunk,
-      .next = input->next ? input->next + request->first : NULL,
-      .units = input->units,
-      .soon = chunk + AHEAD,
-      .chunks = request->chunks,
-      .soon_count = behind > AHEAD ? (uint32_t)NEAP_MIN(request->chunks, behind - AHEAD) : 0,
-      .tenant = request->tenant,
-      .request = number + 1,
-      .time_ms = request->time_ms,
-      .session = request->session};
-  neap__ghost_answer answer;
-  neap__ghost_use(cache, &asked, &answer);
-  neap__replay_share *group = &run->group[input->group_of[request->tenant]];
-  group->accesses += request->chunks;
-  group->hits += answer.touched;
-  group->prefix_hits += answer.prefix;
-  if (answer.prefix == 0) return;
-  run->saved_us += recompute_us(w->options->cost, answer.prefix) - answer.prefix * w->options->load_us;
-  run->saved_kib += kib_of(w, chunk, answer.prefix);
+  neap__ghost_request asked = {.chunk = chunk,
+                               .next = input->next ? input->next + request->first : NULL,
+                               .units = input->units,
+                               .soon = chunk + AHEAD,
+                               .chunks = request->chunks,
+                               .soon_count = behind > AHEAD ? (uint32_t)NEAP_MIN(request->chunks, behind - AHEAD) : 0,
+                               .tenant = request->tenant,
+                               .request = number + 1,
+                               .time_ms = request->time_ms,
+                               .session = request->session};
+  neap__replay_tiers_answer answer = {.usable = 0};
+  int rc = 0;
+  if (s->tiers) {
+    rc = neap__replay_tiers_use(s->tiers, s->cache, &asked, &answer);
+    s->loaded += answer.loaded;
+    s->load_us += answer.load_us;
+  } else {
+    neap__ghost_use(s->cache, &asked, &answer.l1);
+    answer.usable = answer.l1.prefix;
+  }
+  if (input->groups > 1) {
+    neap__replay_share *group = &s->run->group[input->group_of[request->tenant]];
+    group->accesses += request->chunks;
+    group->hits += answer.l1.touched;
+    group->prefix_hits += answer.l1.prefix;
+  }
+  if (answer.usable == 0) return rc;
+  add_chunks(&s->usable, answer.usable);
+  s->run->saved_kib += kib_of(s->work, chunk, answer.usable);
+  return rc;
 }
 
 /* What happened since `before`, as a share. */
@@ -73,33 +105,47 @@ static neap__replay_share since(const neap__ghost_stats *before, const neap__gho
 }
 
 /* False once the policy is out: its figures would be those of the LRU that went on for it. */
-static bool works(neap__replay_run *run, neap__ghost_cache *cache) {
-  neap__ghost_stats_get(cache, &run->stats);
+static bool works(state *s) {
+  neap__replay_run *run = s->run;
+  neap__ghost_stats_get(s->cache, &run->stats);
   if (!run->stats.policy.out) return true;
   run->rc = NEAP_ESCRIPT;
   run->err = run->stats.policy.why;
   return false;
 }
 
-static void feed(work *w, neap__replay_run *run, neap__ghost_cache *cache) {
+static void feed(work *w, state *s) {
   const neap__trace *trace = w->input->trace;
+  neap__replay_run *run = s->run;
   uint64_t untold = 0;
   for (uint32_t b = 0; b < NEAP__REPLAY_BUCKETS; b++) {
     const neap__ghost_stats before = run->stats;
     for (uint32_t r = w->input->bucket_first[b]; r < w->input->bucket_first[b + 1]; r++) {
       __builtin_prefetch(&trace->requests[r] + AHEAD); /* past the end, it does nothing */
-      use(w, run, cache, &trace->requests[r], r);
+      run->rc = use(s, &trace->requests[r], r);
+      if (run->rc != 0) return;
       untold += trace->requests[r].chunks;
       if (untold < TELL_EVERY) continue;
       atomic_fetch_add(&w->done, untold);
       untold = 0;
-      if (!works(run, cache)) return;
+      if (!works(s)) return;
     }
-    if (!works(run, cache)) return;
+    if (!works(s)) return;
     run->bucket[b] = since(&before, &run->stats);
   }
   atomic_fetch_add(&w->done, untold);
-  run->all_us = w->all_us;
+}
+
+/* What is known once the last request has been. */
+static void sum_up(state *s) {
+  const neap__replay_options *o = s->work->options;
+  neap__replay_run *run = s->run;
+  if (s->work->input->groups == 1) run->group[0] = since(&(neap__ghost_stats){.accesses = 0}, &run->stats);
+  run->usable = s->usable.count;
+  run->all_us = s->work->all_us;
+  run->saved_us = recompute_us(o->cost, &s->usable) - s->load_us;
+  run->saved_us -= (double)(s->usable.count - s->loaded) * o->load_us;
+  if (s->tiers) neap__replay_tiers_stats(s->tiers, run->tier);
 }
 
 static double thread_seconds(void) {
@@ -109,22 +155,28 @@ static double thread_seconds(void) {
 }
 
 static void do_run(work *w, neap__replay_run *run) {
-  neap__ghost_cache *cache;
+  const neap__replay_options *o = w->options;
+  const neap__lineage *lineage = &w->input->trace->lineage;
+  state s = {.work = w, .run = run};
   const neap__ghost_config config = {.policy = run->policy->policy,
                                      .params = run->policy->params,
-                                     .lineage = &w->input->trace->lineage,
-                                     .numbers = w->input->trace->lineage.count,
+                                     .lineage = lineage,
+                                     .numbers = lineage->count,
                                      .capacity = run->capacity,
                                      .head_first = w->input->head_first,
-                                     .batch = w->options->batch,
-                                     .seed = w->options->seed,
-                                     .cost = w->options->cost};
-  run->rc = neap__ghost_open(&config, &cache, &run->err);
+                                     .batch = o->batch,
+                                     .seed = o->seed,
+                                     .cost = o->cost};
+  run->rc = neap__ghost_open(&config, &s.cache, &run->err);
   if (run->rc != 0) return;
+  if (o->tiers > 0)
+    run->rc = neap__replay_tiers_open(o->tier, o->tiers, lineage, (double)o->chunk_bytes / 1024, o->cost, &s.tiers);
   double began = thread_seconds();
-  feed(w, run, cache);
+  if (run->rc == 0) feed(w, &s);
   run->seconds = thread_seconds() - began;
-  neap__ghost_close(cache);
+  sum_up(&s);
+  neap__replay_tiers_close(s.tiers);
+  neap__ghost_close(s.cache);
 }
 
 /* --- many --------------------------------------------------------------------------------------------------------- */
@@ -164,8 +216,9 @@ static void wait_for_all(work *w, uint64_t total) {
 int neap__replay(const neap__replay_input *input, const neap__replay_options *options, neap__replay_run *runs,
                  uint32_t count) {
   work w = {.input = input, .options = options, .runs = runs, .count = count};
-  for (uint32_t r = 0; r < input->trace->request_count; r++)
-    w.all_us += recompute_us(options->cost, input->trace->requests[r].chunks);
+  chunk_sum all = {0};
+  for (uint32_t r = 0; r < input->trace->request_count; r++) add_chunks(&all, input->trace->requests[r].chunks);
+  w.all_us = recompute_us(options->cost, &all);
   uint32_t wanted = NEAP_MAX(1u, NEAP_MIN(options->threads, count)), started = 0;
   pthread_t *threads = calloc(wanted, sizeof(*threads));
   if (!threads) return NEAP_ENOMEM;

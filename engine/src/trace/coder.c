@@ -32,8 +32,11 @@ struct neap__coder {
   uint32_t low, high, code;
   uint8_t *bytes; /* written */
   size_t used, room;
-  const uint8_t *from; /* read */
-  size_t left;
+  uint64_t *words;
+  size_t word_count, word_room;
+  const uint8_t *from;     /* read; it runs ahead of the bits, so words are counted apart, from the end */
+  size_t left, left_words; /* bytes */
+  const uint8_t *words_end;
   double spent[NEAP_CODER_KINDS];
   int32_t weight[NEAP__CODER_NAMES][CONFIDENCES][CONFIDENCES][NEAP__CODER_CONTEXTS];
   slot slots[1 << SLOT_BITS];
@@ -90,6 +93,7 @@ neap__coder *neap__coder_new(bool reads) {
 void neap__coder_free(neap__coder *coder) {
   if (!coder) return;
   free(coder->bytes);
+  free(coder->words);
   free(coder);
 }
 
@@ -116,21 +120,25 @@ static uint32_t get(neap__coder *coder) {
 void neap__coder_begin(neap__coder *coder) {
   coder->low = 0;
   coder->high = UINT32_MAX;
-  coder->used = 0;
+  coder->used = coder->word_count = 0;
   coder->failed = false;
 }
 
-size_t neap__coder_bytes(const neap__coder *coder) { return coder->used; }
+size_t neap__coder_bytes(const neap__coder *coder) { return coder->used + coder->word_count * sizeof(uint64_t); }
 
-/* The shortest number within the interval; what is missing behind it reads as zeros. */
+/* The shortest number that is within the interval whatever follows it, then the words. */
 const uint8_t *neap__coder_end(neap__coder *coder, size_t *bytes) {
   uint64_t value = 0;
   int shift = 32;
-  for (bool inside = coder->low == 0; !inside; inside = value <= coder->high) {
+  for (bool inside = coder->low == 0 && coder->high == UINT32_MAX; !inside;
+       inside = value + (1ull << shift) - 1 <= coder->high) {
     shift -= 8;
     value = (((uint64_t)coder->low + (1ull << shift) - 1) >> shift) << shift;
   }
   for (int at = 24; at >= shift; at -= 8) put(coder, (uint32_t)(value >> at & 0xff));
+  for (size_t i = coder->word_count; i > 0; i--)
+    for (int at = 0; at < 64; at += 8) put(coder, (uint32_t)(coder->words[i - 1] >> at & 0xff));
+  coder->word_count = 0;
   if (coder->used == 0) put(coder, 0); /* a pointer that is not NULL */
   *bytes = coder->used;
   return coder->failed ? NULL : coder->bytes;
@@ -139,7 +147,8 @@ const uint8_t *neap__coder_end(neap__coder *coder, size_t *bytes) {
 void neap__coder_read(neap__coder *coder, const uint8_t *bytes, size_t count) {
   neap__coder_begin(coder);
   coder->from = bytes;
-  coder->left = count;
+  coder->left = coder->left_words = count;
+  coder->words_end = bytes + count;
   for (int i = 0; i < 4; i++) coder->code = coder->code << 8 | get(coder);
 }
 
@@ -224,6 +233,30 @@ uint64_t neap__coder_raw(neap__coder *coder, neap__coder_kind kind, uint64_t val
   for (uint32_t left = bits; left > 0; left--) out = out << 1 | split(coder, ONE / 2, value >> (left - 1) & 1);
   if (!coder->reads) coder->spent[kind] += bits;
   return out;
+}
+
+static uint64_t take_word(neap__coder *coder) {
+  uint64_t value = 0;
+  if (coder->left_words < sizeof(value)) return 0;
+  coder->left_words -= sizeof(value);
+  coder->words_end -= sizeof(value);
+  for (int i = 0; i < 8; i++) value |= (uint64_t)coder->words_end[i] << 8 * i;
+  return value;
+}
+
+uint64_t neap__coder_word(neap__coder *coder, neap__coder_kind kind, uint64_t value) {
+  if (coder->reads) return take_word(coder);
+  coder->spent[kind] += 64;
+  if (coder->word_count == coder->word_room) {
+    size_t room = coder->word_room ? 2 * coder->word_room : 1024;
+    uint64_t *words = realloc(coder->words, room * sizeof(*words));
+    coder->failed |= !words;
+    if (!words) return value;
+    coder->words = words;
+    coder->word_room = room;
+  }
+  coder->words[coder->word_count++] = value;
+  return value;
 }
 
 const double *neap__coder_spent(const neap__coder *coder) { return coder->spent; }

@@ -51,5 +51,8 @@ uint64_t neap__coder_number(neap__coder *coder, const neap__place *place, uint64
 /* The lowest `bits` bits of value as they are. */
 uint64_t neap__coder_raw(neap__coder *coder, neap__coder_kind kind, uint64_t value, uint32_t bits);
 
+/* 64 bits as they are, and fast: words of a block lie behind its coded bits, the last one first. */
+uint64_t neap__coder_word(neap__coder *coder, neap__coder_kind kind, uint64_t value);
+
 /* Bits spent so far, by kind; writing only. */
 const double *neap__coder_spent(const neap__coder *coder);

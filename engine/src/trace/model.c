@@ -14,6 +14,7 @@
 #define SESSIONS 256u
 #define ORDER (RECENT + SESSION_RECENT)
 #define CLIMBED 16u /* so many of them are tried for an ancestor */
+#define CLIMB_MAX 4096u
 #define TENANTS_MAX 4096u
 
 typedef struct recent { /* the latest first */
@@ -199,7 +200,7 @@ static uint64_t code_session_id(neap__model *model, neap__coder *coder, uint64_t
   if (neap__coder_bit(coder, &place, id == model->last_session + 1))
     id = model->last_session + 1;
   else
-    id = neap__coder_raw(coder, NEAP_CODER_WHO, id, 64);
+    id = neap__coder_word(coder, NEAP_CODER_WHO, id);
   model->last_session = id;
   return id;
 }
@@ -281,7 +282,7 @@ static named name_node(const neap__model *model, const uint32_t *order, uint32_t
     if (order[rank] == node) return (named){rank, 0};
   for (uint32_t rank = 0; rank < NEAP_MIN(count, CLIMBED); rank++) {
     uint32_t at = order[rank], climb = 0, depth = depth_of(model, node);
-    for (; depth_of(model, at) > depth; climb++) at = model->chunks.parent[at];
+    for (; climb < CLIMB_MAX && depth_of(model, at) > depth; climb++) at = model->chunks.parent[at];
     if (at == node) return (named){rank, climb};
   }
   return (named){ORDER, 0};
@@ -345,7 +346,7 @@ static void code_new(neap__model *model, neap__coder *coder, bool sized, uint64_
   if (neap__coder_bit(coder, &next, *hash == model->last_hash + 1))
     *hash = model->last_hash + 1;
   else
-    *hash = neap__coder_raw(coder, NEAP_CODER_HASHES, *hash, 64);
+    *hash = neap__coder_word(coder, NEAP_CODER_HASHES, *hash);
   model->last_hash = *hash;
   if (sized) *units = (uint32_t)neap__coder_number(coder, &unit, *units);
 }

@@ -12,7 +12,8 @@
  *            the 20 bytes before
  *   block    u32 payload bytes, u32 requests, u32 references, u32 flags (1: begins anew), u64 time in microseconds from
  *            which the first request counts (0 unless it begins anew), u32 CRC-32C of the 24 bytes before and the
- * payload payload  requests, one after another, as model.c codes them */
+ * payload payload  requests, one after another, as model.c codes them; at the end the words of 64 bits that they use
+ * (hashes of new chunks, new sessions), the last one first */
 #pragma once
 #include "trace/model.h"
 #include "trace/sink.h"
