@@ -28,7 +28,6 @@ libzstd-dev|pkg-config --exists libzstd
 libcurl4-openssl-dev|pkg-config --exists libcurl
 libexpat1-dev|pkg-config --exists expat
 libedit-dev|pkg-config --exists libedit
-libssl-dev|pkg-config --exists openssl'
 libssl-dev|pkg-config --exists openssl
 libarchive-dev|pkg-config --exists libarchive'
 test_needs='libcmocka-dev|pkg-config --exists cmocka

@@ -14,6 +14,7 @@ typedef struct neap__command {
 
 int neap__cmd_server(int argc, char **argv);
 int neap__cmd_ctl(int argc, char **argv);
+int neap__cmd_top(int argc, char **argv);
 int neap__cmd_check(int argc, char **argv);
 int neap__cmd_new(int argc, char **argv);
 int neap__cmd_bench(int argc, char **argv);

@@ -10,21 +10,14 @@
 
 #include "base/json.h"
 #include "cli.h"
-#include "ctl_http.h"
+#include "ctl.h"
 #include "flags.h"
 
-#define WORDS_MAX 64
+#define WORDS_MAX NEAP_CTL_WORDS_MAX
 
-typedef struct request {
-  const char *url, *grace;
-  bool json;
-  int count; /* words behind "ctl" that are no options */
-  char *words[WORDS_MAX];
-} request;
+typedef neap__ctl request;
 
-static int usage(const char *fmt, ...) NEAP_PRINTF(1, 2);
-
-static int usage(const char *fmt, ...) {
+int neap__ctl_usage(const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);
   fputs("neap ctl: ", stderr);
@@ -34,7 +27,7 @@ static int usage(const char *fmt, ...) {
   return 2;
 }
 
-static const char *default_url(void) {
+const char *neap__ctl_default_url(void) {
   static char url[64];
   size_t count;
   const char *given = getenv("NEAP_URL");
@@ -52,34 +45,53 @@ static void print_help(void) {
       "       neap ctl [OPTIONS] adapters attach JSON\n"
       "       neap ctl [OPTIONS] adapters detach NAME\n"
       "       neap ctl [OPTIONS] adapters reload NAME [PARAMETER=VALUE ...]\n"
-      "       neap ctl [OPTIONS] adapters set NAME PARAMETER=VALUE ...\n\n"
-      "Looks at a running server and changes its second-level adapters while it serves.\n\n"
+      "       neap ctl [OPTIONS] adapters set NAME PARAMETER=VALUE ...\n"
+      "       neap ctl [OPTIONS] policy [show]\n"
+      "       neap ctl [OPTIONS] policy switch POLICY\n"
+      "       neap ctl [OPTIONS] policy reload\n"
+      "       neap ctl [OPTIONS] policy shadow list\n"
+      "       neap ctl [OPTIONS] policy shadow add|remove|reload POLICY\n"
+      "       neap ctl [OPTIONS] explain KEY\n"
+      "       neap ctl [OPTIONS] explain --hash HEX | --tokens FILE\n"
+      "       neap ctl [OPTIONS] record save FILE\n"
+      "       neap ctl [OPTIONS] record status\n\n"
+      "Looks at a running server, changes its second-level adapters and its policy while it serves, and tells why\n"
+      "chunks are where they are. POLICY is a built-in's name or a file, with parameters: s3fifo:small=0.2, "
+      "./mine.lua.\n\n"
       "options:\n"
       "  --url URL        of the server's HTTP API (default: NEAP_URL, else %s)\n"
       "  --grace SECONDS  patience of detach and reload with what is under way (default 30)\n"
+      "  --trial SECONDS  how long a new policy is on trial; 0: not at all (default 600)\n"
+      "  --bound SHARE    roll back if L1's prefix hit ratio is that much below the policy before (default 0.05)\n"
+      "  --cold           shadows begin empty, not with the recorded traffic\n"
+      "  --hash HEX       a chunk's hash, 64 digits\n"
+      "  --tokens FILE    a prompt: integers, separated by blanks or commas; - is the standard input\n"
+      "  --model NAME     of the chunks (default: the only one that is registered)\n"
+      "  --world-size N   of that model\n"
+      "  --salt SALT      of the tenant (default: none)\n"
       "  --json           print the server's answer as it is\n"
       "  --help           show this and exit\n",
-      default_url());
+      neap__ctl_default_url());
 }
 
 /* --- printing ------------------------------------------------------------------------------------------------- */
 
-static bool coloured(void) {
+bool neap__ctl_coloured(void) {
   const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
   return isatty(STDOUT_FILENO) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
 }
 
-static const char *text_of(const cJSON *object, const char *name) {
+const char *neap__ctl_text(const cJSON *object, const char *name) {
   const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
   return text ? text : "-";
 }
 
-static double number_of(const cJSON *object, const char *name) {
+double neap__ctl_number(const cJSON *object, const char *name) {
   const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
   return cJSON_IsNumber(item) ? item->valuedouble : 0;
 }
 
-static const char *bytes_text(double bytes, char *text, size_t cap) {
+const char *neap__ctl_bytes(double bytes, char *text, size_t cap) {
   static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   size_t unit = 0;
   while (bytes >= 1024 && unit + 1 < NEAP_ARRAY_LEN(units)) bytes /= 1024, unit++;
@@ -88,7 +100,7 @@ static const char *bytes_text(double bytes, char *text, size_t cap) {
 }
 
 /* What a server says goes to the terminal without its control characters. */
-static void print_cell(const char *text, int width, const char *colour) {
+void neap__ctl_cell(const char *text, int width, const char *colour) {
   if (*colour) printf("\033[%sm", colour);
   int n = 0;
   for (const char *c = text; *c; c++, n++) putchar(iscntrl((unsigned char)*c) ? '?' : *c);
@@ -97,18 +109,19 @@ static void print_cell(const char *text, int width, const char *colour) {
 }
 
 static void print_adapter(const cJSON *a, int name_width, int type_width) {
-  bool colour = coloured(), healthy = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(a, "is_healthy"));
-  bool draining = strcmp(text_of(a, "state"), "draining") == 0;
+  bool colour = neap__ctl_coloured(), healthy = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(a, "is_healthy"));
+  bool draining = strcmp(neap__ctl_text(a, "state"), "draining") == 0;
   char used[32], capacity[32] = "-";
-  double cap = number_of(a, "capacity_bytes");
-  if (cap > 0) bytes_text(cap, capacity, sizeof capacity);
-  printf("%5.0f  ", number_of(a, "index"));
-  print_cell(text_of(a, "name"), name_width, "");
-  print_cell(text_of(a, "type"), type_width, "");
-  print_cell(text_of(a, "state"), 8, colour && draining ? "33" : "");
-  print_cell(healthy ? "ok" : "failing", 7, !colour ? "" : healthy ? "32" : "31");
-  printf("%10s  %10s  %6.0f  %9.0f  %9.0f\n", bytes_text(number_of(a, "used_bytes"), used, sizeof used), capacity,
-         number_of(a, "queued"), number_of(a, "stored_objects"), number_of(a, "loaded_objects"));
+  double cap = neap__ctl_number(a, "capacity_bytes");
+  if (cap > 0) neap__ctl_bytes(cap, capacity, sizeof capacity);
+  printf("%5.0f  ", neap__ctl_number(a, "index"));
+  neap__ctl_cell(neap__ctl_text(a, "name"), name_width, "");
+  neap__ctl_cell(neap__ctl_text(a, "type"), type_width, "");
+  neap__ctl_cell(neap__ctl_text(a, "state"), 8, colour && draining ? "33" : "");
+  neap__ctl_cell(healthy ? "ok" : "failing", 7, !colour ? "" : healthy ? "32" : "31");
+  printf("%10s  %10s  %6.0f  %9.0f  %9.0f\n", neap__ctl_bytes(neap__ctl_number(a, "used_bytes"), used, sizeof used),
+         capacity, neap__ctl_number(a, "queued"), neap__ctl_number(a, "stored_objects"),
+         neap__ctl_number(a, "loaded_objects"));
 }
 
 static void print_adapters(const cJSON *answer) {
@@ -116,8 +129,8 @@ static void print_adapters(const cJSON *answer) {
   const cJSON *first = all ? all->child : answer; /* or the answer is the one adapter */
   size_t name = 4, type = 4;
   for (const cJSON *a = first; a; a = a->next) {
-    name = NEAP_MAX(name, strlen(text_of(a, "name")));
-    type = NEAP_MAX(type, strlen(text_of(a, "type")));
+    name = NEAP_MAX(name, strlen(neap__ctl_text(a, "name")));
+    type = NEAP_MAX(type, strlen(neap__ctl_text(a, "type")));
   }
   int name_width = (int)NEAP_MIN(name, 64), type_width = (int)NEAP_MIN(type, 64);
   printf("INDEX  %-*s  %-*s  %-8s  %-7s  %10s  %10s  %6s  %9s  %9s\n", name_width, "NAME", type_width, "TYPE", "STATE",
@@ -126,31 +139,33 @@ static void print_adapters(const cJSON *answer) {
 }
 
 static void print_detached(const cJSON *answer) {
-  printf("%s detached after %.1f ms\n", text_of(answer, "name"), number_of(answer, "seconds") * 1000);
+  printf("%s detached after %.1f ms\n", neap__ctl_text(answer, "name"), neap__ctl_number(answer, "seconds") * 1000);
 }
 
 static void print_status(const cJSON *answer) {
   const cJSON *storage = cJSON_GetObjectItemCaseSensitive(answer, "storage_manager");
   const cJSON *l1 = cJSON_GetObjectItemCaseSensitive(storage, "l1_manager");
-  bool colour = coloured(), healthy = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "is_healthy"));
+  bool colour = neap__ctl_coloured(), healthy = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "is_healthy"));
   char used[32], total[32];
   fputs("health    ", stdout);
-  print_cell(healthy ? "ok" : "an adapter fails", 0, !colour ? "" : healthy ? "32" : "31");
-  printf("\nL1        %s of %s, %.0f objects\n", bytes_text(number_of(l1, "memory_used_bytes"), used, sizeof used),
-         bytes_text(number_of(l1, "memory_total_bytes"), total, sizeof total), number_of(l1, "total_object_count"));
-  printf("sessions  %.0f\n", number_of(answer, "active_sessions"));
+  neap__ctl_cell(healthy ? "ok" : "an adapter fails", 0, !colour ? "" : healthy ? "32" : "31");
+  printf("\nL1        %s of %s, %.0f objects\n",
+         neap__ctl_bytes(neap__ctl_number(l1, "memory_used_bytes"), used, sizeof used),
+         neap__ctl_bytes(neap__ctl_number(l1, "memory_total_bytes"), total, sizeof total),
+         neap__ctl_number(l1, "total_object_count"));
+  printf("sessions  %.0f\n", neap__ctl_number(answer, "active_sessions"));
   printf("workers   %d\n",
          cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(answer, "registered_non_cuda_instance_ids")));
   const cJSON *prefetch = cJSON_GetObjectItemCaseSensitive(storage, "prefetch_controller");
-  printf("lookups   %.0f use L2, %.0f wait\n", number_of(prefetch, "in_flight_request_count"),
-         number_of(prefetch, "pending_queue_size"));
+  printf("lookups   %.0f use L2, %.0f wait\n", neap__ctl_number(prefetch, "in_flight_request_count"),
+         neap__ctl_number(prefetch, "pending_queue_size"));
 }
 
 /* --- asking --------------------------------------------------------------------------------------------------- */
 
 /* The exit status. */
-static int ask(const request *r, const char *method, const char *path, const char *body,
-               void (*print)(const cJSON *answer)) {
+int neap__ctl_ask(const request *r, const char *method, const char *path, const char *body,
+                  void (*print)(const cJSON *answer)) {
   neap_error err = {""};
   cJSON *answer = NULL;
   long status = 0;
@@ -165,8 +180,8 @@ static int ask(const request *r, const char *method, const char *path, const cha
   if (rc) {
     fprintf(stderr, "neap ctl: %s\n", err.text);
   } else if (!good) {
-    const char *text = text_of(answer, "error");
-    if (strcmp(text, "-") == 0) text = text_of(answer, "detail");
+    const char *text = neap__ctl_text(answer, "error");
+    if (strcmp(text, "-") == 0) text = neap__ctl_text(answer, "detail");
     fprintf(stderr, "neap ctl: %s (HTTP %ld)\n", strcmp(text, "-") == 0 ? "the answer is not neap's" : text, status);
   }
   cJSON_Delete(answer);
@@ -182,8 +197,8 @@ static int ask_adapter(const request *r, const char *method, const char *verb, c
               : -1;
   free(name);
   free(grace);
-  if (n < 0 || (size_t)n >= sizeof path) return usage("the name is too long");
-  return ask(r, method, path, body, print);
+  if (n < 0 || (size_t)n >= sizeof path) return neap__ctl_usage("the name is too long");
+  return neap__ctl_ask(r, method, path, body, print);
 }
 
 /* PARAMETER=VALUE words as a JSON object, malloc'd. A value that is not JSON is a string. */
@@ -195,7 +210,7 @@ static char *params_of(const request *r) {
     neap_error ignored = {""};
     int bytes = equals ? (int)(equals - r->words[i]) : 0;
     if (bytes == 0 || (size_t)bytes >= sizeof name) {
-      usage("'%s' is not valid; expected PARAMETER=VALUE", r->words[i]);
+      neap__ctl_usage("'%s' is not valid; expected PARAMETER=VALUE", r->words[i]);
       cJSON_Delete(params);
       return NULL;
     }
@@ -211,14 +226,14 @@ static char *params_of(const request *r) {
 /* --- the words ------------------------------------------------------------------------------------------------ */
 
 static int status(const request *r) {
-  int rc = ask(r, "GET", "/status", NULL, print_status);
+  int rc = neap__ctl_ask(r, "GET", "/status", NULL, print_status);
   if (rc || r->json) return rc;
   putchar('\n');
-  return ask(r, "GET", "/adapters", NULL, print_adapters);
+  return neap__ctl_ask(r, "GET", "/adapters", NULL, print_adapters);
 }
 
-static int list(const request *r) { return ask(r, "GET", "/adapters", NULL, print_adapters); }
-static int attach(const request *r) { return ask(r, "POST", "/adapters", r->words[2], print_adapters); }
+static int list(const request *r) { return neap__ctl_ask(r, "GET", "/adapters", NULL, print_adapters); }
+static int attach(const request *r) { return neap__ctl_ask(r, "POST", "/adapters", r->words[2], print_adapters); }
 static int detach(const request *r) { return ask_adapter(r, "DELETE", "", NULL, print_detached); }
 
 static int change(const request *r, const char *method, const char *verb) {
@@ -232,14 +247,7 @@ static int change(const request *r, const char *method, const char *verb) {
 static int reload(const request *r) { return change(r, "POST", "/reload"); }
 static int set(const request *r) { return change(r, "PATCH", ""); }
 
-typedef struct verb {
-  const char *name, *takes;
-  int (*run)(const request *r);
-  int least, most; /* words behind it */
-} verb;
-
-static const verb verbs[] = {{"status", "no word", status, 0, 0}, {"adapters", "", NULL, 0, 0}};
-static const verb adapter_verbs[] = {
+static const neap__ctl_verb adapter_verbs[] = {
     {"list", "no word", list, 0, 0},
     {"attach", "one JSON object", attach, 1, 1},
     {"detach", "the name of an adapter", detach, 1, 1},
@@ -247,59 +255,68 @@ static const verb adapter_verbs[] = {
     {"set", "the name of an adapter and PARAMETER=VALUE", set, 2, WORDS_MAX},
 };
 
-static const verb *find_verb(const verb *table, size_t count, const char *what, const char *word) {
-  const char *names[8], *near;
-  for (size_t i = 0; i < count; i++) {
-    if (word && strcmp(table[i].name, word) == 0) return &table[i];
-    names[i] = table[i].name;
-  }
-  near = word ? neap__nearest(word, names, count) : NULL;
-  if (word)
-    usage("unknown %s '%s'%s%s%s", what, word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-  else
-    usage("expected a %s", what);
-  return NULL;
+static int adapters(const request *r) {
+  return neap__ctl_verbs(r, 1, "command of adapters", adapter_verbs, NEAP_ARRAY_LEN(adapter_verbs));
 }
 
-static int run(const request *r) {
-  const verb *v = find_verb(verbs, NEAP_ARRAY_LEN(verbs), "command", r->words[0]);
-  int behind = r->count - 1;
-  if (v && !v->run) {
-    v = find_verb(adapter_verbs, NEAP_ARRAY_LEN(adapter_verbs), "command of adapters", r->words[1]);
-    behind--;
+static const neap__ctl_verb verbs[] = {
+    {"status", "no word", status, 0, 0},
+    {"adapters", "a command", adapters, 0, WORDS_MAX},
+    {"policy", "a command", neap__ctl_policy, 0, WORDS_MAX},
+    {"explain", "one key, or --hash or --tokens", neap__ctl_explain, 0, 1},
+    {"record", "a command", neap__ctl_record, 0, WORDS_MAX},
+};
+
+int neap__ctl_verbs(const neap__ctl *r, int at, const char *what, const neap__ctl_verb *table, size_t count) {
+  const char *names[8] = {NULL}, *word = at < r->count ? r->words[at] : NULL;
+  for (size_t i = 0; i < count; i++) {
+    names[i] = table[i].name;
+    if (!word || strcmp(table[i].name, word) != 0) continue;
+    int behind = r->count - at - 1;
+    if (behind >= table[i].least && behind <= table[i].most) return table[i].run(r);
+    return neap__ctl_usage("%s: expected %s", table[i].name, table[i].takes);
   }
-  if (!v) return 2;
-  if (behind < v->least || behind > v->most) return usage("%s: expected %s", v->name, v->takes);
-  return v->run(r);
+  if (!word) return neap__ctl_usage("expected a %s", what);
+  const char *near = neap__nearest(word, names, count);
+  return neap__ctl_usage("unknown %s '%s'%s%s%s", what, word, near ? "; did you mean '" : "", near ? near : "",
+                         near ? "'?" : "");
 }
 
 /* 0: go on; else the exit status, or -1 for help. */
 static int read_option(request *r, int argc, char **argv, int *at) {
-  static const char *const names[] = {"--url", "--grace", "--json", "--help"};
+  const struct {
+    const char *name, **value;
+    bool *flag;
+  } options[] = {
+      {"--url", &r->url, NULL},     {"--grace", &r->grace, NULL},      {"--trial", &r->trial, NULL},
+      {"--bound", &r->bound, NULL}, {"--hash", &r->hash, NULL},        {"--tokens", &r->tokens, NULL},
+      {"--model", &r->model, NULL}, {"--world-size", &r->world, NULL}, {"--salt", &r->salt, NULL},
+      {"--json", NULL, &r->json},   {"--cold", NULL, &r->cold},        {"--help", NULL, NULL},
+  };
+  const char *names[NEAP_ARRAY_LEN(options)];
   char *word = argv[*at], *value = strchr(word, '=');
   size_t bytes = value ? (size_t)(value - word) : strlen(word), i = 0;
   if (strcmp(word, "-h") == 0) return -1;
+  for (size_t n = 0; n < NEAP_ARRAY_LEN(options); n++) names[n] = options[n].name;
   while (i < NEAP_ARRAY_LEN(names) && (strlen(names[i]) != bytes || strncmp(names[i], word, bytes) != 0)) i++;
   if (i == NEAP_ARRAY_LEN(names)) {
     const char *near = neap__nearest(word, names, NEAP_ARRAY_LEN(names));
-    return usage("unknown option '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return neap__ctl_usage("unknown option '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "",
+                           near ? "'?" : "");
   }
-  if (i == 3) return -1;
-  if (i == 2) {
-    r->json = true;
-    return value ? usage("--json takes no value") : 0;
-  }
+  if (options[i].flag) *options[i].flag = true;
+  if (!options[i].value) return options[i].flag ? value ? neap__ctl_usage("%s takes no value", names[i]) : 0 : -1;
   const char *given = value ? value + 1 : *at + 1 < argc ? argv[++*at] : "";
-  if (!*given) return usage("%s: expected a value", names[i]);
-  *(i == 0 ? &r->url : &r->grace) = given;
+  if (!*given && options[i].value != &r->salt) return neap__ctl_usage("%s: expected a value", names[i]);
+  *options[i].value = given;
   return 0;
 }
 
 int neap__cmd_ctl(int argc, char **argv) {
-  request r = {.url = default_url()};
+  request r = {.url = neap__ctl_default_url()};
   for (int i = 1; i < argc; i++) {
     if (argv[i][0] != '-') {
-      if (r.count == WORDS_MAX - 1) return usage("more than %d words", WORDS_MAX - 1);
+      if (r.count == WORDS_MAX - 1) return neap__ctl_usage("more than %d words", WORDS_MAX - 1);
       r.words[r.count++] = argv[i];
       continue;
     }
@@ -309,5 +326,5 @@ int neap__cmd_ctl(int argc, char **argv) {
     print_help();
     return 0;
   }
-  return run(&r);
+  return neap__ctl_verbs(&r, 0, "command", verbs, NEAP_ARRAY_LEN(verbs));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli/ctl_http.c - see cli/ctl_http.h. Bounded: ANSWER_MAX bytes, CONNECT_S to connect, ANSWER_S for the answer, for a
- * change waits until an adapter is open or has given back what it has. */
+ * cli/ctl_http.c - see cli/ctl_http.h. Bounded: JSON of ANSWER_MAX bytes, CONNECT_S to connect, ANSWER_S for the
+ * answer, for a change waits until an adapter is open or has given back what it has. */
 #include "ctl_http.h"
 
 #include <curl/curl.h>
@@ -15,13 +15,13 @@
 
 typedef struct received {
   char *at;
-  size_t bytes;
+  size_t bytes, most;
 } received;
 
 static size_t take(char *data, size_t size, size_t count, void *ctx) {
   received *t = ctx;
   size_t more = size * count;
-  if (more > ANSWER_MAX - t->bytes) return 0;
+  if (more > t->most - t->bytes) return 0;
   char *grown = realloc(t->at, t->bytes + more + 1);
   if (!grown) return 0;
   memcpy(grown + t->bytes, data, more);
@@ -40,10 +40,10 @@ static int explain(CURLcode code, const char *base, const char *why, neap_error 
   return neap__fail(err, NEAP_ECLOSED, "no server answers at %s: %s", base, text);
 }
 
-int neap__ctl_request(const char *base, const char *method, const char *path, const char *body, long *status,
-                      cJSON **answer, neap_error *err) {
-  char url[2048], why[CURL_ERROR_SIZE] = "";
-  received got = {0};
+int neap__ctl_fetch(const char *base, const char *method, const char *path, const char *body, size_t most, long *status,
+                    char **answer, size_t *bytes, neap_error *err) {
+  char url[4096], why[CURL_ERROR_SIZE] = "";
+  received got = {.most = most};
   size_t length = strlen(base);
   while (length && base[length - 1] == '/') length--;
   *answer = NULL;
@@ -70,9 +70,24 @@ int neap__ctl_request(const char *base, const char *method, const char *path, co
   }
   curl_easy_cleanup(curl);
   curl_slist_free_all(headers);
-  if (code == CURLE_OK && got.at) *answer = cJSON_Parse(got.at);
-  free(got.at);
-  return code == CURLE_OK ? 0 : explain(code, base, why, err);
+  if (code != CURLE_OK) {
+    free(got.at);
+    return explain(code, base, why, err);
+  }
+  *answer = got.at ? got.at : strdup("");
+  *bytes = got.bytes;
+  return *answer ? 0 : neap__fail(err, NEAP_ENOMEM, "out of memory");
+}
+
+int neap__ctl_request(const char *base, const char *method, const char *path, const char *body, long *status,
+                      cJSON **answer, neap_error *err) {
+  char *text = NULL;
+  size_t bytes;
+  *answer = NULL;
+  int rc = neap__ctl_fetch(base, method, path, body, ANSWER_MAX, status, &text, &bytes, err);
+  if (rc == 0) *answer = cJSON_Parse(text);
+  free(text);
+  return rc;
 }
 
 char *neap__ctl_escape(const char *word) {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli/line_edit.c - see line_edit.h. While a line is edited the terminal sends no SIGINT: Ctrl-C is a key bound here.
+ * cli/line_edit.c - see line_edit.h. While a line is edited the terminal sends no signals: Ctrl-C and Ctrl-Z are keys
+ * bound here.
  */
 #include "line_edit.h"
 
 #include <histedit.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,13 @@ static unsigned char on_interrupt(EditLine *el, int key) {
   e->canceled = true;
   fputs("^C\n", stdout);
   return CC_EOF;
+}
+
+/* libedit's handler of that signal sets the terminal back and up again (EL_SIGNAL). */
+static unsigned char on_suspend(EditLine *el, int key) {
+  (void)el, (void)key;
+  raise(SIGTSTP);
+  return CC_REFRESH;
 }
 
 /* --- completion --------------------------------------------------------------------------------------------------- */
@@ -111,10 +120,12 @@ static bool open_editor(neap__line_edit *e) {
   el_set(e->el, EL_SIGNAL, 1);
   el_set(e->el, EL_PROMPT, show_prompt);
   el_set(e->el, EL_HIST, history, e->history);
-  el_set(e->el, EL_SETTY, "-d", "intr=", NULL);
+  el_set(e->el, EL_SETTY, "-d", "-isig", NULL);
   el_set(e->el, EL_ADDFN, "neap-interrupt", "give the line up", on_interrupt);
   el_set(e->el, EL_ADDFN, "neap-complete", "complete what is before the cursor", on_tab);
+  el_set(e->el, EL_ADDFN, "neap-suspend", "stop until SIGCONT", on_suspend);
   el_set(e->el, EL_BIND, "^C", "neap-interrupt", NULL);
+  el_set(e->el, EL_BIND, "^Z", "neap-suspend", NULL);
   el_set(e->el, EL_BIND, "^I", "neap-complete", NULL);
   el_set(e->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
   el_source(e->el, NULL); /* ~/.editrc */

@@ -9,7 +9,8 @@
 
 static const neap__command commands[] = {
     {"server", "run the cache server: LMCache's multiprocess protocol and HTTP API", neap__cmd_server},
-    {"ctl", "look at a running server, attach, detach, reload its adapters", neap__cmd_ctl},
+    {"ctl", "look at a running server, change its adapters and its policy, explain its misses", neap__cmd_ctl},
+    {"top", "watch a running server: traffic, hits, shadows, misses", neap__cmd_top},
     {"check", "run the conformance kit on one adapter", neap__cmd_check},
     {"new", "write a working adapter to start from", neap__cmd_new},
     {"bench", "measure one adapter beside the limits of the machine", neap__cmd_bench},

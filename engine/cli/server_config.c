@@ -34,9 +34,13 @@ void neap__engine_config_fill(const neap__flags *flags, const char *pool_name, c
   out->eviction_policy = neap__flags_text(flags, "eviction-policy");
   out->watermark = neap__flags_number(flags, "eviction-trigger-watermark");
   out->ratio = neap__flags_number(flags, "eviction-ratio");
+  out->recompute = (neap_cost){.base_us = neap__flags_number(flags, "recompute-us"),
+                               .slope_us = neap__flags_number(flags, "recompute-slope-us")};
   out->l2_adapters = neap__flags_list(flags, "l2-adapter", &out->l2_adapter_count);
   out->plugin_dirs = plugin_dirs;
   out->lua_dir = lua_dir;
+  if (neap__flags_on(flags, "record")) out->record_bytes = (uint64_t)neap__flags_int(flags, "record-mib") << 20;
+  out->policy_window = (uint32_t)neap__flags_int(flags, "policy-window");
   out->skip_l1 = strcmp(neap__flags_text(flags, "l2-store-policy"), "skip_l1") == 0;
   out->retain = strcmp(neap__flags_text(flags, "l2-prefetch-policy"), "retain") == 0;
   out->prefetch_in_flight = (uint32_t)neap__flags_int(flags, "l2-prefetch-max-in-flight");
@@ -280,7 +284,9 @@ static cJSON *show_coordinator(const neap__flags *flags) {
 
 /* What neap has beyond LMCache. */
 static cJSON *show_neap(const neap__flags *flags, const neap__running *running) {
-  static const shown_flag plain[] = {{"l1-keep", NULL}, {"l1-slots-max", NULL}, {"log-level", NULL}};
+  static const shown_flag plain[] = {{"l1-keep", NULL},      {"l1-slots-max", NULL},       {"log-level", NULL},
+                                     {"recompute-us", NULL}, {"recompute-slope-us", NULL}, {"record", NULL},
+                                     {"record-mib", NULL},   {"policy-window", NULL}};
   cJSON *json = cJSON_CreateObject();
   add_flags(json, flags, plain, NEAP_ARRAY_LEN(plain));
   cJSON_AddStringToObject(json, "plugin_path", running->engine->config.plugin_dirs);

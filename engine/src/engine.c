@@ -29,11 +29,11 @@ static void tell_pins(void *ctx, uint32_t wants) {
 static int open_l1(neap__engine *e, neap_error *err) {
   neap__l1_config l1 = e->config.l1;
   uint32_t slots = neap__l1_slots(&l1);
-  neap__policy_spec spec;
-  int rc = neap__policy_find(e->config.eviction_policy, &spec, err);
+  neap__lab_policy policy;
+  int rc = neap__lab_find(e->config.eviction_policy, neap__lua_policy_place, &policy, err);
   if (rc) return rc;
   const neap__instance_config instance = {
-      .policy = spec.policy, .params = spec.params, .slots = slots, .cost = e->config.recompute};
+      .policy = policy.spec.policy, .params = policy.spec.params, .slots = slots, .cost = e->config.recompute};
   rc = neap__stream_open(&instance, &e->stream, err);
   if (rc) return rc;
   l1.emit = neap__stream_emit;
@@ -49,7 +49,7 @@ static int open_l1(neap__engine *e, neap_error *err) {
   neap__stream_on_switch(e->stream, tell_pins, e);
   const neap__lab_config lab = {.stream = e->stream,
                                 .fate = e->fate,
-                                .policy = spec,
+                                .policy = policy,
                                 .l1_bytes = (uint64_t)((double)l1.pool_bytes * NEAP_MIN(e->config.watermark, 1.0)),
                                 .window = e->config.policy_window,
                                 .record_bytes = e->config.record_bytes,

@@ -18,17 +18,18 @@
 #define GRACE_MS 30000u
 #define CLOCK_NS 20000000 /* by which the times of files may be behind */
 
-/* One adapter. */
+/* One adapter, or one policy. */
 typedef struct watched {
   uv_fs_event_t event;
   uv_timer_t settle;
   neap__job job;
   neap__watch *watch;
   struct watched *next;
-  neap__tier *tier; /* tells one from another, never looked into */
-  char name[NEAP_TIER_NAME_BYTES], path[4096];
-  bool whole_dir; /* any .lua file beside it counts */
-  uint64_t state; /* of the files when they were last loaded */
+  neap__tier *tier; /* tells one adapter from another, never looked into; NULL: a policy */
+  bool live;        /* the live policy, else a shadow */
+  char name[NEAP_MAX(NEAP_TIER_NAME_BYTES, 256)], path[4096]; /* name: of a policy, its spec */
+  bool whole_dir;                                             /* any .lua file beside it counts */
+  uint64_t state;                                             /* of the files when they were last loaded */
   bool reloading, seen, gone;
   int handles; /* not yet closed */
   int rc;
@@ -84,11 +85,20 @@ static uint64_t state_of(const watched *w, int64_t *changed_ns) {
 
 static void check(watched *w);
 
+static const char *what(const watched *w) { return w->tier ? "adapter" : w->live ? "policy" : "shadow"; }
+
 static void reload_work(void *arg) {
   watched *w = arg;
   uint32_t left = 0;
   w->err.text[0] = '\0';
-  w->rc = neap__tier_set_reload(w->watch->engine->tiers, w->name, NULL, GRACE_MS, &left, &w->err);
+  neap__engine *e = w->watch->engine;
+  const neap__lab_trial trial = NEAP_TRIAL_DEFAULT;
+  if (w->tier)
+    w->rc = neap__tier_set_reload(e->tiers, w->name, NULL, GRACE_MS, &left, &w->err);
+  else if (w->live)
+    w->rc = neap__lab_reload(e->lab, &trial, &w->err);
+  else
+    w->rc = neap__lab_shadow_reload(e->lab, w->name, &w->err);
   neap__loop_post(w->watch->loop, &w->job);
 }
 
@@ -103,11 +113,11 @@ static void reloaded(neap__job *job) {
   neap__watch *watch = w->watch;
   w->reloading = false;
   if (w->rc == 0)
-    NEAP_LOG_INFO("adapter '%s' runs the code that was saved in %s", w->name, w->path);
+    NEAP_LOG_INFO("%s '%s' runs the code that was saved in %s", what(w), w->name, w->path);
   else if (!w->gone && w->rc == NEAP_EBUSY)
     w->state = 0; /* something else changes it: at the next look */
   else if (!w->gone)
-    NEAP_LOG_ERROR("adapter '%s' goes on with its old code: %s", w->name, w->err.text);
+    NEAP_LOG_ERROR("%s '%s' goes on with its old code: %s", what(w), w->name, w->err.text);
   if (w->gone && !w->handles)
     free(w);
   else if (!w->gone && w->rc != NEAP_EBUSY)
@@ -143,22 +153,26 @@ static void on_event(uv_fs_event_t *event, const char *file, int events, int sta
   uv_timer_start(&w->settle, on_settled, SETTLE_MS, 0);
 }
 
-static void begin_watching(neap__watch *watch, const neap__tier_entry *e, const char *path) {
+/* tier NULL: a policy. loaded_ns: when the code that runs was read, by the wall clock. */
+static void begin_watching(neap__watch *watch, neap__tier *tier, const char *name, const char *path, bool live,
+                           int64_t loaded_ns) {
   const char *base = strrchr(path, '/');
-  watched *w = base ? calloc(1, sizeof *w) : NULL;
+  watched *w = calloc(1, sizeof *w);
   if (!w) return;
   char dir[sizeof w->path];
-  snprintf(w->path, sizeof w->path, "%s", path);
-  snprintf(w->name, sizeof w->name, "%s", e->name);
-  snprintf(dir, sizeof dir, "%.*s", (int)(base - path), path);
+  snprintf(w->path, sizeof w->path, "%s%s", base ? "" : "./", path);
+  base = strrchr(w->path, '/');
+  snprintf(w->name, sizeof w->name, "%s", name);
+  snprintf(dir, sizeof dir, "%.*s", (int)(base - w->path), w->path);
   w->watch = watch;
-  w->tier = e->tier;
+  w->tier = tier;
+  w->live = live;
   w->whole_dir = strcmp(base, "/init.lua") == 0;
   w->job.run = reloaded;
   w->seen = true;
   int64_t changed_ns = 0;
   w->state = state_of(w, &changed_ns);
-  if (changed_ns + CLOCK_NS >= neap__tier_config_of(e->tier)->loaded_ns) w->state = 0; /* saved since: reload */
+  if (changed_ns + CLOCK_NS >= loaded_ns) w->state = 0; /* saved since: reload */
   w->event.data = w->settle.data = w;
   w->handles = 2;
   uv_fs_event_init(neap__loop_uv(watch->loop), &w->event);
@@ -167,7 +181,7 @@ static void begin_watching(neap__watch *watch, const neap__tier_entry *e, const 
   if (rc) NEAP_LOG_WARN("%s cannot be watched (%s); it is looked at every second", dir, uv_strerror(rc));
   w->next = watch->first;
   watch->first = w;
-  NEAP_LOG_INFO("adapter '%s': watching %s", w->name, w->path);
+  NEAP_LOG_INFO("%s '%s': watching %s", what(w), w->name, w->path);
 }
 
 static void end_watching(watched *w) {
@@ -183,7 +197,18 @@ static void see(neap__watch *watch, const neap__tier_entry *e) {
   if (w)
     w->seen = true;
   else if (path && is_lua(path))
-    begin_watching(watch, e, path);
+    begin_watching(watch, e->tier, e->name, path, false, neap__tier_config_of(e->tier)->loaded_ns);
+}
+
+static bool see_policy(void *ctx, const neap__lab_file *file) {
+  neap__watch *watch = ctx;
+  watched *w = watch->first;
+  while (w && (w->tier || w->live != file->live || strcmp(w->name, file->spec) != 0)) w = w->next;
+  if (w)
+    w->seen = true;
+  else
+    begin_watching(watch, NULL, file->spec, file->path, file->live, file->loaded_ns);
+  return true;
 }
 
 static void look(neap__watch *watch) {
@@ -193,6 +218,7 @@ static void look(neap__watch *watch) {
   for (uint32_t i = 0; i < view.count; i++)
     if (!view.entries[i].draining) see(watch, &view.entries[i]);
   neap__tier_view_drop(watch->engine->tiers, &view);
+  neap__lab_files(watch->engine->lab, see_policy, watch);
   for (watched **at = &watch->first; *at;) {
     watched *w = *at;
     if (w->seen) {

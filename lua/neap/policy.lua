@@ -247,17 +247,17 @@ local Declare = {}
 
 function Declare.__call(_, declaration)
   if type(declaration) ~= 'table' then
-    error(('neap.policy: got a %s, expected a table with name and new'):format(type(declaration)), 2)
+    parts.blame('neap.policy: got a %s, expected a table with name and new', type(declaration))
   end
   for name, value in pairs(declaration) do
     local wrong = check_field(name, value)
     if wrong then
-      error('neap.policy: ' .. wrong, 2)
+      parts.blame('neap.policy: %s', wrong)
     end
   end
   for _, name in ipairs { 'name', 'new' } do
     if declaration[name] == nil then
-      error(("neap.policy: '%s' is missing"):format(name), 2)
+      parts.blame("neap.policy: '%s' is missing", name)
     end
   end
   parts.declared[declaration] = declaration.wants and parse_wants(declaration.wants) or 0

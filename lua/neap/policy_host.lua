@@ -5,12 +5,13 @@
 -- one box of C memory that lives as long as the VM, so that a reference that a policy keeps never dangles.
 
 local ffi = require 'ffi'
+local make_sandbox = require 'neap.console.sandbox'
 local parts = require 'neap.policy_parts'
 local policy = require 'neap.policy'
 
 local blame, meant, show = parts.blame, parts.meant, parts.show
 local cast, copy = ffi.cast, ffi.copy
-local load, type = load, type
+local debug, load, type = debug, load, type
 
 -- As in neap/policy.h and script/lua_policy.c; slots are signed here, so that NEAP_POLICY_NO_SLOT is -1.
 ffi.cdef [[
@@ -106,27 +107,18 @@ local function view(what, at, count, write)
   })
 end
 
--- A table whose fields are what `fields` says, read-only; functions in `live` are called each time.
-local function record(what, fields, live)
+-- A table whose fields are what `fields` says, read-only. `capacity`, if given, is one more, that is asked each time.
+local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
-      local f = live[name]
-      if f then
-        return f()
-      end
       local value = fields[name]
-      if value == nil then
-        local known = {}
-        for key in pairs(fields) do
-          known[key] = true
-        end
-        for key in pairs(live) do
-          known[key] = true
-        end
-        blame("%s has no '%s'%s", what, tostring(name), meant(name, known))
+      if value ~= nil then
+        return value
+      elseif name == 'capacity' and capacity then
+        return capacity()
       end
-      return value
+      blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
     __newindex = function(_, name)
       blame("%s.%s: read-only", what, tostring(name))
@@ -149,42 +141,50 @@ local function make_context(box, params)
     local fields = {
     slots = slots,
     seed = tonumber(context.seed),
-    params = record('ctx.params', params, {}),
+    params = record('ctx.params', params),
     chunk = view('ctx.chunk', rows, all),
     cost_us = function(pos)
       return cost_base + cost_slope * pos
     end,
     next = context.next ~= nil and view('ctx.next', context.next, all) or false,
   }
-  return record('ctx', fields, { capacity = capacity })
+  return record('ctx', fields, capacity)
 end
 
 -- --- running the file -----------------------------------------------------------------------------------------------
 
--- What could reach memory, files or processes is taken away. It limits accidents; it is no wall against hostile code.
+-- The globals of a policy that is not trusted: those of a guarded session at the prompt, and this module.
 local function sandbox()
-  local require_any = require
-  for _, name in ipairs { 'ffi', 'jit', 'debug', 'io', 'package', 'load', 'loadstring', 'loadfile', 'dofile', 'getfenv',
-    'setfenv', 'newproxy', 'collectgarbage', 'gcinfo', 'module' } do
-    package.loaded[name], package.preload[name], _G[name] = nil, nil, nil
-  end
-  os = { time = os.time, clock = os.clock, date = os.date, difftime = os.difftime } -- luacheck: ignore
-  package.loaded.os = os
-  string.dump = nil -- luacheck: ignore
-  function require(name) -- luacheck: ignore
-    if type(name) ~= 'string' or name:match '^neap' and name ~= 'neap.policy' or name:match '[/\\]' then
-      error(('require %s: a guarded policy may use neap.policy and files beside it'):format(show(name)), 2)
+  local env = make_sandbox()
+  local require_other = env.require
+  function env.require(name)
+    if name == 'neap.policy' then
+      return policy
     end
-    return require_any(name)
+    return require_other(name) -- a tail call: its errors have the policy's line
   end
+  return env
 end
 
-local function run(path, text)
-  local chunk, failure = load(text, '@' .. path, 't')
+-- The line on which a field that a message names is written, or else the declaration begins.
+local function line_of(text, message)
+  local word = message:match "'([%w_]+)"
+  local at = word and text:find('%f[%w_]' .. word .. '%f[^%w_]') or text:find 'return%s+policy' or 1
+  return select(2, text:sub(1, at):gsub('\n', '')) + 1
+end
+
+local function run(path, text, sandboxed)
+  parts.set_locate(function(message)
+    return ('%s:%d: '):format(path, line_of(text, message))
+  end)
+  local chunk, failure = load(text, '@' .. path, 't', sandboxed and sandbox() or nil)
   if not chunk then
     error(failure, 0)
   end
   local declaration = chunk(path)
+  parts.set_locate(function()
+    return ''
+  end)
   if not parts.declared[declaration or 0] then
     error(('%s: the file returned %s, expected what policy { name = , new = } returns')
       :format(path, declaration == nil and 'nothing' or 'a ' .. type(declaration)), 0)
@@ -527,10 +527,7 @@ function host.open(address, path, text, sandboxed, given)
     or box.context.size ~= ffi.sizeof 'neap_policy_context' or BOX ~= 256 then
     error('neap/policy_host.lua and the engine are of different versions', 0)
   end
-  if sandboxed then
-    sandbox()
-  end
-  local declaration = run(path, text)
+  local declaration = run(path, text, sandboxed)
   local params, values = list_params(declaration.params), {}
   for _, param in ipairs(params) do
     values[param.name] = given and given[param.name] or param.default

@@ -60,7 +60,15 @@ local parts = {}
 
 local here = getinfo(1, 'S').source:match('^(.*)_parts%.lua$') -- the files of the prelude begin like this
 
--- Raises with the line of the policy that called; a tail call may have taken it, then without.
+-- Where a message belongs that no frame tells of: "FILE:LINE: ", or nothing. Set while a file runs.
+local locate = function()
+  return ''
+end
+function parts.set_locate(f)
+  locate = f
+end
+
+-- Raises with the line of the policy that called. A tail call may have taken it: `return policy { ... }` is one.
 local function blame(text, ...)
   local message = text:format(...)
   for level = 2, 20 do
@@ -71,7 +79,7 @@ local function blame(text, ...)
       error(('%s:%d: %s'):format(at.short_src, at.currentline, message), 0)
     end
   end
-  error(message, 0)
+  error(locate(message) .. message, 0)
 end
 parts.blame = blame
 

@@ -32,6 +32,9 @@ static void fill(neap__snapshot *now) {
   now->l1.staged_bytes = 11;
   now->evictor.demand_evictions = 12;
   now->storer.refused_objects = 13;
+  now->storer.planned_out_objects = 14;
+  now->fetcher.recomputed_chunks = 15;
+  now->foresight = (neap__foresight_stats){.predicted = 16, .fetched = 17};
   now->storer.refused_bytes = UINT64_C(1) << 60;
   now->fetcher.failed_deadline = 14;
   now->server.pings_refused = 15;
@@ -190,6 +193,10 @@ static void numbers_are_those_of_the_snapshot(void **state) {
   assert_true(has_line(text, "lmcache_mp_l1_staging_bytes{backend=\"dram\",l1_tag=\"_default\"} 11"));
   assert_true(has_line(text, "neap_l1_demand_evictions_total 12"));
   assert_true(has_line(text, "neap_store_refused_objects_total 13"));
+  assert_true(has_line(text, "neap_store_planned_out_objects_total 14"));
+  assert_true(has_line(text, "neap_fetch_recomputed_chunks_total 15"));
+  assert_true(has_line(text, "neap_fetch_predicted_chunks_total 16"));
+  assert_true(has_line(text, "neap_fetch_foreseen_chunks_total 17"));
   assert_true(has_line(text, "neap_store_refused_bytes_total 1152921504606846976"));
   assert_true(has_line(text, "lmcache_mp_l2_prefetch_failure_chunks_total{reason=\"deadline\"} 14"));
   assert_true(has_line(text, "neap_pings_refused_total 15"));

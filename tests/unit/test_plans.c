@@ -475,6 +475,23 @@ static void a_lookup_teaches_what_continues_what(void **state) {
   assert_int_equal(told.heard_count, 1);
 }
 
+static void a_new_policy_hears_of_the_leases_that_there_are(void **state) {
+  flow_rig *rig = *state;
+  static neap_policy p; /* outlives the engine */
+  p = planner;
+  p.wants = NEAP_WANTS(PIN) | NEAP_WANTS(UNPIN);
+  flow_open(rig, 0);
+  commit(rig, 0, 2);
+  neap__lease lease = flow_lease(rig, 1);
+  rule(rig, &p);
+  neap__stream_flush(rig->engine->stream);
+  expect_heard(0, NEAP_EV_PIN, 1, 0, 0);
+  neap__l1_release(rig->l1, lease, UINT32_MAX);
+  rule(rig, &p); /* delivers what is pending first */
+  expect_heard(1, NEAP_EV_UNPIN, 1, 0, 0);
+  assert_int_equal(told.heard_count, 2);
+}
+
 /* --- predictions ---------------------------------------------------------------------------------------------- */
 
 static bool within_10s(bool (*holds)(flow_rig *rig), flow_rig *rig) {
@@ -538,6 +555,7 @@ int main(void) {
       TEST(no_plan_however_wild_breaks_anything),
       TEST(misses_come_tail_first_and_loads_say_from_where),
       TEST(a_lookup_teaches_what_continues_what),
+      TEST(a_new_policy_hears_of_the_leases_that_there_are),
       TEST(what_is_predicted_comes_up_while_nothing_else_does),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

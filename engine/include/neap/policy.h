@@ -55,6 +55,8 @@ typedef enum neap_event_type {
 #undef XX
 } neap_event_type;
 
+/* Live, a request's misses are told when it is looked up, its insertions when they are stored or loaded, and REQUEST
+ * with its hits when it ends. A REMOVE of a pinned slot, or of one that is no leaf, says all there is to say. */
 #define NEAP_WANTS(name) (1u << NEAP_EV_##name)
 
 typedef enum neap_remove_reason {

@@ -9,6 +9,7 @@
  * tell.c events | inspect.c looking, checking | prefault.c first touch | arena.c whose bytes | segment.c the files */
 #pragma once
 #include <pthread.h>
+#include <string.h>
 
 #include "l1/arena.h"
 #include "l1/l1.h"
@@ -100,7 +101,20 @@ static inline bool neap__l1_wants(const neap__l1 *l1, uint32_t events) {
 #define NEAP__WANTS_PINS (NEAP_WANTS(PIN) | NEAP_WANTS(UNPIN))
 
 uint32_t neap__l1_now_ms(const neap__l1 *l1);
-neap_event neap__l1_slot_event(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos, uint32_t time_ms);
+
+/* What happened to a slot, whose shard is locked. */
+static inline neap_event neap__l1_slot_event(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos,
+                                             uint32_t time_ms) {
+  const neap__slot *s = &l1->slots[slot];
+  neap_event event = {.slot = slot, .type = (uint8_t)type, .time_ms = time_ms};
+  memcpy(&event.h1, s->key.hash, 4);
+  memcpy(&event.h2, s->key.hash + 4, 4);
+  event.pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
+  event.tenant = s->key.tenant;
+  event.kib = (uint32_t)((s->bytes + 1023) / 1024);
+  return event;
+}
+
 void neap__l1_tell_insert(neap__l1 *l1, uint32_t slot, uint32_t pos, uint32_t request);
 void neap__l1_tell_remove(neap__l1 *l1, uint32_t slot, neap_remove_reason reason);
 /* A resident slot has leases or has none, now. Shard locked. */

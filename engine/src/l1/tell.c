@@ -11,22 +11,6 @@
 
 uint32_t neap__l1_now_ms(const neap__l1 *l1) { return (uint32_t)((neap__now_ns() - l1->opened_ns) / 1000000); }
 
-static neap_event event_of(neap_event_type type, const neap__key *key, uint32_t pos, uint32_t time_ms) {
-  neap_event event = {.slot = NEAP_POLICY_NO_SLOT, .type = (uint8_t)type, .time_ms = time_ms, .tenant = key->tenant};
-  memcpy(&event.h1, key->hash, 4);
-  memcpy(&event.h2, key->hash + 4, 4);
-  event.pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
-  return event;
-}
-
-neap_event neap__l1_slot_event(const neap__l1 *l1, neap_event_type type, uint32_t slot, uint32_t pos,
-                               uint32_t time_ms) {
-  neap_event event = event_of(type, &l1->slots[slot].key, pos, time_ms);
-  event.slot = slot;
-  event.kib = (uint32_t)((l1->slots[slot].bytes + 1023) / 1024);
-  return event;
-}
-
 static void emit(neap__l1 *l1, const neap_event *event) { l1->config.emit(l1->config.emit_ctx, event, 1); }
 
 static void tell_moved(neap__l1 *l1, uint32_t slot, neap_remove_reason reason) {
@@ -89,8 +73,14 @@ void neap__l1_tell_tier(neap__l1 *l1, neap__lease lease, neap_event_type type, u
 
 void neap__l1_tell_miss(neap__l1 *l1, const neap__key *key, uint32_t pos, uint32_t request) {
   if (!neap__l1_wants(l1, NEAP_WANTS(MISS))) return;
-  neap_event event = event_of(NEAP_EV_MISS, key, pos, neap__l1_now_ms(l1));
-  event.request = request;
+  neap_event event = {.slot = NEAP_POLICY_NO_SLOT,
+                      .type = NEAP_EV_MISS,
+                      .pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX),
+                      .request = request,
+                      .tenant = key->tenant,
+                      .time_ms = neap__l1_now_ms(l1)};
+  memcpy(&event.h1, key->hash, sizeof(event.h1));
+  memcpy(&event.h2, key->hash + sizeof(event.h1), sizeof(event.h2));
   emit(l1, &event);
 }
 

@@ -7,11 +7,19 @@
 #include <string.h>
 
 #include "lab/lab_defs.h"
+#include "policy/remote.h"
 
-void neap__lab_place(const neap__lab *lab, const neap__policy_spec *spec, char *place, size_t room) {
-  const char *hook = spec->policy->victims ? "victims" : "score";
-  const char *at = lab->config.place ? lab->config.place(spec->policy, hook) : NULL;
-  snprintf(place, room, "%s", at ? at : "");
+static bool is_file(const char *spec) { return strstr(spec, ".lua") != NULL || strstr(spec, ".so") != NULL; }
+
+int neap__lab_find(const char *spec, neap__lab_place place, neap__lab_policy *out, neap_error *err) {
+  out->loaded_ns = neap__lab_time_of_day_ns();
+  int rc = neap__policy_find(spec, &out->spec, err);
+  if (rc) return rc;
+  const neap_policy *inner = out->spec.policy;
+  const char *at = place ? place(inner, inner->victims ? "victims" : "score") : NULL;
+  const neap__remote_config config = {.inner = inner, .place = place};
+  snprintf(out->place, sizeof(out->place), "%s", at ? at : "");
+  return is_file(spec) ? neap__remote_wrap(&config, &out->spec.policy, err) : 0;
 }
 
 /* --- the list of changes; under lock --------------------------------------------------------------------------- */
@@ -39,41 +47,42 @@ static neap__shadow *end_trial(neap__lab *lab, const char *outcome, const neap_e
 /* --- changing; under change_lock ------------------------------------------------------------------------------- */
 
 /* The new policy is live when this returns 0. */
-static int put(neap__lab *lab, const neap__policy_spec *spec, neap_error *err) {
-  char place[256];
-  int rc = neap__stream_switch(lab->config.stream, spec->policy, spec->params, err);
-  if (rc) return rc;
-  neap__lab_place(lab, spec, place, sizeof(place));
-  neap__fate_policy(lab->config.fate, spec->text, place);
-  return 0;
+static int put(neap__lab *lab, const neap__lab_policy *policy, neap_error *err) {
+  int rc = neap__stream_switch(lab->config.stream, policy->spec.policy, policy->spec.params, err);
+  if (rc == 0) neap__fate_policy(lab->config.fate, policy->spec.text, policy->place);
+  return rc;
 }
 
-static int change(neap__lab *lab, const neap__policy_spec *spec, const neap__lab_trial *order, const char *how,
+/* The one of whom nothing bad is known. */
+static void find_lru(neap__lab_policy *out) {
+  neap_error err = {""};
+  NEAP_ASSERT(neap__lab_find("LRU", NULL, out, &err) == 0);
+}
+
+static int change(neap__lab *lab, const neap__lab_policy *policy, const neap__lab_trial *order, const char *how,
                   neap_error *err) {
-  neap__policy_spec before = lab->policy;
+  neap__lab_policy before = lab->policy;
   neap__shadow *reference = NULL, *old;
   neap_error ignored = {""};
   bool trial = order->seconds > 0;
   neap__stream_stats live;
   neap__stream_stats_get(lab->config.stream, &live);
-  if (live.instance.out) NEAP_ASSERT(neap__policy_find("LRU", &before, &ignored) == 0); /* what is at work now */
-  int rc = put(lab, spec, err);
+  if (live.instance.out) find_lru(&before); /* which is at work now */
+  int rc = put(lab, policy, err);
   if (rc) return rc;
-  if (trial && neap__lab_open_shadow(lab, &before, order->warm, &reference, &ignored) != 0)
-    NEAP_LOG_WARN("policy %s is on trial without a reference: %s", spec->text, ignored.text);
+  if (trial && neap__lab_open_shadow(lab, &before.spec, before.loaded_ns, order->warm, &reference, &ignored) != 0)
+    NEAP_LOG_WARN("policy %s is on trial without a reference: %s", policy->spec.text, ignored.text);
   pthread_mutex_lock(&lab->lock);
   old = end_trial(lab, "superseded", NULL);
-  add_change(lab, how, lab->policy.text, spec->text, trial ? "on trial" : "settled");
-  lab->policy = *spec;
+  add_change(lab, how, lab->policy.spec.text, policy->spec.text, trial ? "on trial" : "settled");
+  lab->policy = *policy;
   lab->said_out = false;
   lab->reference = reference;
-  lab->trial = (lab_trial){.on = trial,
-                           .before = before,
-                           .order = *order,
-                           .until_ns = neap__now_ns() + (uint64_t)(order->seconds * 1e9)};
+  lab->trial = (lab_trial){
+      .on = trial, .before = before, .order = *order, .until_ns = neap__now_ns() + (uint64_t)(order->seconds * 1e9)};
   pthread_mutex_unlock(&lab->lock);
   neap__shadow_close(old);
-  NEAP_LOG_INFO("policy %s takes over from %s%s", spec->text, before.text, trial ? ", on trial" : "");
+  NEAP_LOG_INFO("policy %s takes over from %s%s", policy->spec.text, before.spec.text, trial ? ", on trial" : "");
   return 0;
 }
 
@@ -86,22 +95,22 @@ static int check_order(const neap__lab_trial *order, neap_error *err) {
 }
 
 int neap__lab_switch(neap__lab *lab, const char *spec, const neap__lab_trial *trial, neap_error *err) {
-  neap__policy_spec found;
+  neap__lab_policy found;
   int rc = check_order(trial, err);
   if (rc) return rc;
   pthread_mutex_lock(&lab->change_lock);
-  rc = neap__policy_find(spec, &found, err);
+  rc = neap__lab_find(spec, lab->config.place, &found, err);
   if (rc == 0) rc = change(lab, &found, trial, "switch", err);
   pthread_mutex_unlock(&lab->change_lock);
   return rc;
 }
 
 int neap__lab_reload(neap__lab *lab, const neap__lab_trial *trial, neap_error *err) {
-  neap__policy_spec found;
+  neap__lab_policy found;
   int rc = check_order(trial, err);
   if (rc) return rc;
   pthread_mutex_lock(&lab->change_lock);
-  rc = neap__policy_find(lab->policy.text, &found, err);
+  rc = neap__lab_find(lab->policy.spec.text, lab->config.place, &found, err);
   if (rc == 0) rc = change(lab, &found, trial, "reload", err);
   pthread_mutex_unlock(&lab->change_lock);
   return rc;
@@ -111,20 +120,20 @@ int neap__lab_reload(neap__lab *lab, const neap__lab_trial *trial, neap_error *e
 
 /* The one before again, or the built-in LRU if that cannot be. */
 static void roll_back(neap__lab *lab, const neap_error *why) {
-  neap__policy_spec bad = lab->policy, before = lab->trial.before, lru;
+  neap__lab_policy bad = lab->policy, before = lab->trial.before;
   neap_error err = {""};
-  NEAP_LOG_ERROR("policy %s is rolled back to %s: %s", bad.text, before.text, why->text);
+  NEAP_LOG_ERROR("policy %s is rolled back to %s: %s", bad.spec.text, before.spec.text, why->text);
   if (put(lab, &before, &err) != 0) {
-    NEAP_LOG_ERROR("policy %s cannot be put back: %s; LRU takes over", before.text, err.text);
-    NEAP_ASSERT(neap__policy_find("LRU", &lru, &err) == 0);
-    before = lru;
+    NEAP_LOG_ERROR("policy %s cannot be put back: %s; LRU takes over", before.spec.text, err.text);
+    find_lru(&before);
     if (put(lab, &before, &err) != 0) return; /* no memory: what is out stays out, its LRU goes on */
   }
   pthread_mutex_lock(&lab->lock);
   neap__shadow *reference = end_trial(lab, "rolled back", why);
-  add_change(lab, "roll-back", bad.text, before.text, "settled");
+  add_change(lab, "roll-back", bad.spec.text, before.spec.text, "settled");
   lab->changes[0].why = *why;
   lab->policy = before;
+  lab->said_out = false;
   pthread_mutex_unlock(&lab->lock);
   neap__shadow_close(reference);
 }
@@ -140,8 +149,8 @@ static bool worse(neap__lab *lab, neap_error *why) {
   double now = (double)w->found_l1 / (double)w->asked, then = (double)w->prefix / (double)w->asked;
   if (now >= then - lab->trial.order.bound) return false;
   neap__fail(why, NEAP_ELIMIT,
-             "prefix hit ratio of L1 is %.3f over the last %" PRIu64 " lookups; %s would have had %.3f, bound %.3f", now,
-             w->requests, lab->trial.before.text, then, lab->trial.order.bound);
+             "prefix hit ratio of L1 is %.3f over the last %" PRIu64 " lookups; %s would have had %.3f, bound %.3f",
+             now, w->requests, lab->trial.before.spec.text, then, lab->trial.order.bound);
   return true;
 }
 
@@ -163,7 +172,7 @@ static void watch_trial(neap__lab *lab) {
     neap__shadow *reference = end_trial(lab, "kept", NULL);
     pthread_mutex_unlock(&lab->lock);
     neap__shadow_close(reference);
-    NEAP_LOG_INFO("policy %s is kept: its trial is over", lab->policy.text);
+    NEAP_LOG_INFO("policy %s is kept: its trial is over", lab->policy.spec.text);
   }
 }
 

@@ -11,14 +11,14 @@
 typedef struct neap__fate neap__fate;
 
 /* One list makes the enum and the names in metrics and answers. */
-#define NEAP_FATE_MAP(XX)                                                                   \
-  XX(NEVER_SEEN, "never_seen") /* as far back as the table goes */                          \
-  XX(EVICTED, "evicted")       /* the policy chose it */                                    \
-  XX(REFUSED, "refused")       /* there was no room, and nothing that could go */           \
-  XX(EXPIRED, "expired")       /* loaded for one reader only (l2-prefetch-policy) */        \
-  XX(CLEARED, "cleared")                                                                    \
-  XX(DELETED, "deleted")                                                                    \
-  XX(LOST, "lost")                 /* a tier was said to have it, and could not deliver */  \
+#define NEAP_FATE_MAP(XX)                                                                  \
+  XX(NEVER_SEEN, "never_seen") /* as far back as the table goes */                         \
+  XX(EVICTED, "evicted")       /* the policy chose it */                                   \
+  XX(REFUSED, "refused")       /* there was no room, and nothing that could go */          \
+  XX(EXPIRED, "expired")       /* loaded for one reader only (l2-prefetch-policy) */       \
+  XX(CLEARED, "cleared")                                                                   \
+  XX(DELETED, "deleted")                                                                   \
+  XX(LOST, "lost")                 /* a tier was said to have it, and could not deliver */ \
   XX(OTHER_LAYOUT, "other_layout") /* the model has it in another layout or world size */
 
 typedef enum neap__fate_reason {

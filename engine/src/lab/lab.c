@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "lab/lab_defs.h"
 
@@ -111,12 +112,19 @@ static void *run(void *arg) {
 
 /* --- shadows --------------------------------------------------------------------------------------------------- */
 
-int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool warm, neap__shadow **out,
-                          neap_error *err) {
+int64_t neap__lab_time_of_day_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, int64_t loaded_ns, bool warm,
+                          neap__shadow **out, neap_error *err) {
   neap__shadow_config config = {.spec = *spec,
                                 .capacity_kib = NEAP_MAX(lab->config.l1_bytes / 1024, 1),
                                 .window = (uint32_t)lab->window.requests_max,
-                                .epoch_ns = lab->opened_ns};
+                                .epoch_ns = lab->opened_ns,
+                                .loaded_ns = loaded_ns};
   if (warm) config.warm = neap__lab_record_trace(lab);
   pthread_mutex_lock(&lab->lock);
   config.chunk_kib = lab->chunk_kib;
@@ -145,18 +153,19 @@ static int no_shadow(const neap__lab *lab, const char *spec, neap_error *err) {
 
 int neap__lab_shadow_add(neap__lab *lab, const char *spec, bool warm, neap_error *err) {
   neap__policy_spec found;
+  int64_t loaded_ns = neap__lab_time_of_day_ns();
   neap__shadow *shadow = NULL;
   pthread_mutex_lock(&lab->change_lock);
-  int rc = lab->shadow_count == NEAP_SHADOWS_MAX
-               ? neap__fail(err, NEAP_ELIMIT, "there are %u shadows already; expected at most that many",
-                            NEAP_SHADOWS_MAX)
-               : 0;
+  int rc =
+      lab->shadow_count == NEAP_SHADOWS_MAX
+          ? neap__fail(err, NEAP_ELIMIT, "there are %u shadows already; expected at most that many", NEAP_SHADOWS_MAX)
+          : 0;
   uint32_t there = 0;
   while (there < lab->shadow_count && strcasecmp(neap__shadow_spec(lab->shadows[there])->text, spec) != 0) there++;
   if (rc == 0 && there < lab->shadow_count)
     rc = neap__fail(err, NEAP_EEXIST, "policy '%.64s' is a shadow already; to load its file again, reload it", spec);
   if (rc == 0) rc = neap__policy_find(spec, &found, err);
-  if (rc == 0) rc = neap__lab_open_shadow(lab, &found, warm, &shadow, err);
+  if (rc == 0) rc = neap__lab_open_shadow(lab, &found, loaded_ns, warm, &shadow, err);
   if (rc == 0) {
     pthread_mutex_lock(&lab->lock);
     lab->shadows[lab->shadow_count++] = shadow;
@@ -187,12 +196,13 @@ int neap__lab_shadow_remove(neap__lab *lab, const char *spec, neap_error *err) {
 
 int neap__lab_shadow_reload(neap__lab *lab, const char *spec, neap_error *err) {
   neap__policy_spec found;
+  int64_t loaded_ns = neap__lab_time_of_day_ns();
   neap__shadow *fresh = NULL, *old = NULL;
   pthread_mutex_lock(&lab->change_lock);
   uint32_t at = find_shadow(lab, spec);
   int rc = at == lab->shadow_count ? no_shadow(lab, spec, err) : 0;
   if (rc == 0) rc = neap__policy_find(neap__shadow_spec(lab->shadows[at])->text, &found, err);
-  if (rc == 0) rc = neap__lab_open_shadow(lab, &found, true, &fresh, err);
+  if (rc == 0) rc = neap__lab_open_shadow(lab, &found, loaded_ns, true, &fresh, err);
   if (rc == 0) {
     pthread_mutex_lock(&lab->lock);
     old = lab->shadows[at];
@@ -213,8 +223,8 @@ void neap__lab_status_get(neap__lab *lab, neap__lab_status *out) {
   neap__ring_stats ring;
   neap__ring_stats_get(lab->ring, &ring);
   pthread_mutex_lock(&lab->lock);
-  memcpy(out->policy, lab->policy.text, sizeof(out->policy));
-  neap__lab_place(lab, &lab->policy, out->place, sizeof(out->place));
+  memcpy(out->policy, lab->policy.spec.text, sizeof(out->policy));
+  memcpy(out->place, lab->policy.place, sizeof(out->place));
   out->total = lab->total;
   out->window = neap__window_sum(&lab->window);
   out->window_requests = (uint32_t)lab->window.requests_max;
@@ -246,17 +256,22 @@ static bool file_of(const char *spec, char *path, size_t room) {
   return true;
 }
 
-void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const char *path, const char *spec, bool live),
-                     void *ctx) {
+void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const neap__lab_file *file), void *ctx) {
   char specs[NEAP_SHADOWS_MAX + 1][256], path[256];
+  int64_t loaded_ns[NEAP_SHADOWS_MAX + 1];
   uint32_t count = 1;
   pthread_mutex_lock(&lab->lock);
-  memcpy(specs[0], lab->policy.text, sizeof(specs[0]));
-  for (uint32_t i = 0; i < lab->shadow_count; i++)
-    memcpy(specs[count++], neap__shadow_spec(lab->shadows[i])->text, sizeof(specs[0]));
+  memcpy(specs[0], lab->policy.spec.text, sizeof(specs[0]));
+  loaded_ns[0] = lab->policy.loaded_ns;
+  for (uint32_t i = 0; i < lab->shadow_count; i++, count++) {
+    memcpy(specs[count], neap__shadow_spec(lab->shadows[i])->text, sizeof(specs[0]));
+    loaded_ns[count] = neap__shadow_loaded_ns(lab->shadows[i]);
+  }
   pthread_mutex_unlock(&lab->lock);
-  for (uint32_t i = 0; i < count; i++)
-    if (file_of(specs[i], path, sizeof(path)) && !visit(ctx, path, specs[i], i == 0)) return;
+  for (uint32_t i = 0; i < count; i++) {
+    const neap__lab_file file = {.path = path, .spec = specs[i], .live = i == 0, .loaded_ns = loaded_ns[i]};
+    if (file_of(specs[i], path, sizeof(path)) && !visit(ctx, &file)) return;
+  }
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
@@ -284,9 +299,7 @@ int neap__lab_open(const neap__lab_config *config, neap__lab **out, neap_error *
   NEAP_ASSERT(getrandom(&lab->salt, sizeof(lab->salt), 0) == (ssize_t)sizeof(lab->salt));
   pthread_mutex_init(&lab->change_lock, NULL);
   pthread_mutex_init(&lab->lock, NULL);
-  char place[256];
-  neap__lab_place(lab, &lab->policy, place, sizeof(place));
-  neap__fate_policy(config->fate, lab->policy.text, place);
+  neap__fate_policy(config->fate, lab->policy.spec.text, lab->policy.place);
   int rc = neap__lab_record_open(lab, err);
   if (rc == 0 && pthread_create(&lab->thread, NULL, run, lab) != 0)
     rc = neap__fail(err, NEAP_ENOMEM, "cannot start the thread of the policy lab");

@@ -18,17 +18,30 @@ typedef struct neap__lab neap__lab;
 #define NEAP_SHADOWS_MAX 4u
 #define NEAP_SWITCHES_KEPT 16u
 
+/* A policy as the live engine works with it: what comes from a file runs on a thread of its own, within a budget
+ * (policy/remote.h); built-ins are called directly. */
+typedef struct neap__lab_policy {
+  neap__policy_spec spec;
+  char place[256];   /* FILE:LINE of its hook for victims, "" if not known */
+  int64_t loaded_ns; /* just before its file was read, by the time of day */
+} neap__lab_policy;
+
+/* "FILE:LINE" of a policy's hook, or NULL. */
+typedef const char *(*neap__lab_place)(const neap_policy *policy, const char *hook);
+
+/* The errors of neap__policy_find. place may be NULL. Any thread. */
+int neap__lab_find(const char *spec, neap__lab_place place, neap__lab_policy *out, neap_error *err);
+
 typedef struct neap__lab_config {
   neap__stream *stream;
   neap__fate *fate;
-  neap__policy_spec policy; /* that the stream was opened with */
-  uint64_t l1_bytes;        /* what L1 keeps before eviction begins */
-  uint32_t window;          /* requests of a sliding window; 0: 4096 */
-  uint64_t record_bytes;    /* bound of the recording; 0: nothing is recorded */
-  uint32_t chunk_tokens;    /* said in the recording */
-  uint32_t ring_words;      /* 0: 1 Mi */
-  /* FILE:LINE of a policy's hook, or NULL; may be NULL itself. */
-  const char *(*place)(const neap_policy *policy, const char *hook);
+  neap__lab_policy policy; /* that the stream was opened with */
+  uint64_t l1_bytes;       /* what L1 keeps before eviction begins */
+  uint32_t window;         /* requests of a sliding window; 0: 4096 */
+  uint64_t record_bytes;   /* bound of the recording; 0: nothing is recorded */
+  uint32_t chunk_tokens;   /* said in the recording */
+  uint32_t ring_words;     /* 0: 1 Mi */
+  neap__lab_place place;   /* may be NULL */
 } neap__lab_config;
 
 /* Starts its thread. 0, NEAP_ENOMEM. What config points to is borrowed until close. */
@@ -37,13 +50,13 @@ void neap__lab_close(neap__lab *lab); /* nobody is inside; the stream is still o
 
 /* One request that ended. */
 typedef struct neap__lab_request {
-  uint64_t session;        /* hash of the request id */
-  const char *model;       /* lives as long as the lab */
+  uint64_t session;  /* hash of the request id */
+  const char *model; /* lives as long as the lab */
   uint32_t tenant;
   uint32_t asked, found, found_l1; /* chunks; asked is 0: it was never looked up */
-  uint64_t chunk_bytes;    /* all ranks together */
+  uint64_t chunk_bytes;            /* all ranks together */
   const uint8_t (*hashes)[NEAP_HASH_BYTES];
-  uint32_t chunks;         /* hashes: what was found or stored, from the first one on */
+  uint32_t chunks; /* hashes: what was found or stored, from the first one on */
 } neap__lab_request;
 /* Never waits. One thread at a time (the wire thread). */
 void neap__lab_tell(neap__lab *lab, const neap__lab_request *request);
@@ -100,7 +113,7 @@ typedef struct neap__lab_record_stats {
 typedef struct neap__lab_status {
   char policy[256], place[256]; /* as it was written; FILE:LINE of its hook for victims */
   neap__stream_stats stream;
-  neap__tally total, window;    /* of the live engine: prefix and hits are 0 */
+  neap__tally total, window; /* of the live engine: prefix and hits are 0 */
   uint64_t requests, dropped, waiting;
   uint64_t l1_bytes;
   uint32_t chunk_kib, window_requests;
@@ -115,6 +128,11 @@ typedef struct neap__lab_status {
 } neap__lab_status;
 void neap__lab_status_get(neap__lab *lab, neap__lab_status *out);
 
-/* Files that the live policy and the shadows come from, for whoever watches them: `live` tells whose. Stops when visit
- * returns false. */
-void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const char *path, const char *spec, bool live), void *ctx);
+/* A file that the live policy or a shadow comes from. */
+typedef struct neap__lab_file {
+  const char *path, *spec;
+  bool live;
+  int64_t loaded_ns; /* just before it was read, by the time of day */
+} neap__lab_file;
+/* For whoever watches them. Stops when visit returns false. */
+void neap__lab_files(neap__lab *lab, bool (*visit)(void *ctx, const neap__lab_file *file), void *ctx);

@@ -15,7 +15,7 @@
 
 typedef struct lab_trial {
   bool on;
-  neap__policy_spec before;
+  neap__lab_policy before;
   neap__lab_trial order;
   uint64_t until_ns;
 } lab_trial;
@@ -27,15 +27,15 @@ struct neap__lab {
   pthread_t thread;
   atomic_bool stop;
   uint64_t opened_ns;
-  neap__record *recording; /* NULL: none is made */
-  uint64_t began_us;       /* by the wall clock */
+  neap__record *recording;      /* NULL: none is made */
+  uint64_t began_us;            /* by the wall clock */
   _Atomic uint32_t tenant_high; /* the highest number recorded */
   pthread_mutex_t change_lock;
   pthread_mutex_t lock; /* all below, but the thread's */
   neap__shadow *shadows[NEAP_SHADOWS_MAX];
   uint32_t shadow_count;
   neap__shadow *reference; /* while on trial, if it could be opened */
-  neap__policy_spec policy;
+  neap__lab_policy policy;
   lab_trial trial;
   neap__lab_change changes[NEAP_SWITCHES_KEPT]; /* the last one first */
   uint32_t change_count;
@@ -51,11 +51,10 @@ struct neap__lab {
 
 /* change.c: looks at the live policy and at the trial. The lab thread, now and then. */
 void neap__lab_watch(neap__lab *lab);
-/* change.c: FILE:LINE of the hook that a policy is asked for victims by, "" if not known. */
-void neap__lab_place(const neap__lab *lab, const neap__policy_spec *spec, char *place, size_t room);
 /* lab.c: a shadow for spec, warmed with the recorded traffic if there is any. Under change_lock. */
-int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, bool warm, neap__shadow **out,
-                          neap_error *err);
+int neap__lab_open_shadow(neap__lab *lab, const neap__policy_spec *spec, int64_t loaded_ns, bool warm,
+                          neap__shadow **out, neap_error *err);
+int64_t neap__lab_time_of_day_ns(void);
 
 /* recording.c */
 int neap__lab_record_open(neap__lab *lab, neap_error *err);

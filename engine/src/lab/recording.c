@@ -22,7 +22,7 @@ int neap__lab_record_open(neap__lab *lab, neap_error *err) {
 void neap__lab_record_append(neap__lab *lab, const neap__lab_record *r, uint32_t chunks) {
   char tenant[20];
   const uint64_t number = r->tenant;
-  if (!lab->recording) return;
+  if (!lab->recording || chunks == 0) return; /* a lookup that found nothing, and nothing was stored */
   if (r->tenant > atomic_load(&lab->tenant_high)) atomic_store(&lab->tenant_high, r->tenant);
   snprintf(tenant, sizeof(tenant), "%016" PRIx64, neap__salted(&lab->salt, &number, 1));
   for (uint32_t i = 0; i < chunks; i++) lab->units[i] = NEAP_MAX(r->kib, 1);

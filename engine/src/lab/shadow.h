@@ -17,10 +17,10 @@ typedef struct neap__shadow neap__shadow;
 /* A request as it travels: what it asked for and found, and the chunks that it used, head of the prompt first. */
 typedef struct neap__lab_record {
   uint64_t session;
-  uint64_t model;                    /* between serve/ and lab/ only: the address of its name */
-  uint32_t tenant, time_ms;          /* since the lab was opened */
-  uint32_t asked, found, found_l1;   /* asked is 0: there was no lookup */
-  uint32_t kib;                      /* of one chunk, all ranks together */
+  uint64_t model;                  /* between serve/ and lab/ only: the address of its name */
+  uint32_t tenant, time_ms;        /* since the lab was opened */
+  uint32_t asked, found, found_l1; /* asked is 0: there was no lookup */
+  uint32_t kib;                    /* of one chunk, all ranks together */
   uint64_t chunk[];
 } neap__lab_record;
 #define NEAP__RECORD_WORDS ((uint32_t)(sizeof(neap__lab_record) / sizeof(uint64_t)))
@@ -28,11 +28,13 @@ typedef struct neap__lab_record {
 typedef struct neap__shadow_config {
   neap__policy_spec spec;
   uint64_t capacity_kib;
-  uint32_t window;       /* requests */
-  uint32_t ring_words;   /* 0: 256 Ki */
-  uint64_t epoch_ns;     /* when time_ms was 0 */
-  uint32_t chunk_kib;    /* of the traffic so far, 0 if there was none */
-  neap__trace *warm;     /* traffic to begin with, not counted; the shadow's from now on. May be NULL */
+  uint32_t window;     /* requests */
+  uint32_t stuck_ms;     /* that a request may take; 0: 5000 */
+  uint32_t ring_words; /* 0: 256 Ki */
+  uint64_t epoch_ns;   /* when time_ms was 0 */
+  int64_t loaded_ns;   /* just before the policy's file was read, by the time of day; for the owner */
+  uint32_t chunk_kib;  /* of the traffic so far, 0 if there was none */
+  neap__trace *warm;   /* traffic to begin with, not counted; the shadow's from now on. May be NULL */
 } neap__shadow_config;
 
 /* Starts the thread and waits until the policy could be created: 0, NEAP_ENOMEM, NEAP_ETIMEDOUT (5 s), or the policy's
@@ -70,3 +72,4 @@ typedef struct neap__shadow_stats {
 } neap__shadow_stats;
 void neap__shadow_stats_get(neap__shadow *shadow, neap__shadow_stats *out); /* any thread */
 const neap__policy_spec *neap__shadow_spec(const neap__shadow *shadow);
+int64_t neap__shadow_loaded_ns(const neap__shadow *shadow);

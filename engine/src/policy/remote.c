@@ -19,6 +19,7 @@
 #define QUEUE 16384u /* events; when it is full on_events waits, as any other hook does */
 #define WAKE 1024u   /* so many are worth waking the thread for */
 #define PIECE 1024u  /* told at once; each is a call by the budget */
+#define KEEPS_ROWS (NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE))
 #define PATIENCE 10u /* budgets by the clock */
 #define CREATE_MS 30000u
 
@@ -122,6 +123,14 @@ static void fail(worker *w, int rc, const neap_error *err) { /* under the lock *
   w->why = *err;
 }
 
+/* What the policy does not want came for the sake of its rows. */
+static void drop_unwanted(queue *q, uint32_t wants) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < q->count; i++)
+    if (wants >> q->events[i].type & 1u) q->events[kept++] = q->events[i];
+  q->count = kept;
+}
+
 static void tell(worker *w) { /* under the lock, as below */
   queue *q = w->fill;
   w->fill = w->drain;
@@ -130,6 +139,7 @@ static void tell(worker *w) { /* under the lock, as below */
   pthread_cond_signal(&w->progress); /* there is room */
   for (uint32_t i = 0; i < q->count; i++)
     if (q->events[i].slot < w->context.slots) w->rows[q->events[i].slot] = q->rows[i];
+  drop_unwanted(q, w->remote->config.inner->wants);
   for (uint32_t at = 0; at < q->count && !w->failed && !w->abandoned; at += PIECE) {
     neap_error err = {""};
     enter(w, ON_EVENTS);
@@ -465,10 +475,11 @@ static void remote_destroy(void *self) {
     atomic_fetch_add(&abandoned, 1);
   }
   bool ended = w->ended;
+  const char *name = w->remote->table.name;
   if (!ended) pthread_detach(w->thread); /* it frees the worker, if it ever comes back */
   pthread_mutex_unlock(&w->lock);
   if (!ended) {
-    NEAP_LOG_WARN("policy %s: its thread does not come back; it and its memory are left behind", w->remote->table.name);
+    NEAP_LOG_WARN("policy %s: its thread has not come back; it and its memory are left behind until it does", name);
     return;
   }
   if (w->abandoned) atomic_fetch_sub(&abandoned, 1);
@@ -533,7 +544,7 @@ static void make_table(remote *r) {
       .magic = NEAP_POLICY_MAGIC,
       .abi = NEAP_POLICY_ABI,
       .size = sizeof(neap_policy),
-      .wants = inner->wants,
+      .wants = inner->wants | KEEPS_ROWS,
       .constraint = inner->constraint,
       .flags = inner->flags,
       .name = inner->name,

@@ -277,12 +277,24 @@ static size_t trim_traceback(char *text, bool typed) {
   return (size_t)(to - text);
 }
 
+/* An error that our Lua or C raised at the script's call names a line of ours, which is no use to anybody. */
+static const char *skip_own_place(const char *text) {
+  size_t line = strcspn(text, "\n");
+  const char *own = memmem(text, line, "/neap/console/", strlen("/neap/console/"));
+  if (!own) own = memmem(text, line, "/neap/await.lua:", strlen("/neap/await.lua:"));
+  const char *end = own ? strstr(own, ".lua:") : NULL;
+  if (!end) return text;
+  end += strlen(".lua:");
+  end += strspn(end, "0123456789");
+  return strncmp(end, ": ", 2) == 0 ? end + 2 : text;
+}
+
 static void call_failed(neap__coro *coro, int code, const char *text) {
   neap__console_call *call = neap__coro_owner(coro);
   const neap__console *c = call->console;
   call->called = true;
   free(call->answer);
-  char why[256] = "", *copy = strdup(text);
+  char why[256] = "", *copy = strdup(skip_own_place(text));
   uint64_t memory = c->config.memory ? c->config.memory : NEAP__GUARD_MEMORY;
   if (code == NEAP_ETIMEDOUT)
     snprintf(why, sizeof(why), "stopped: an evaluation may take %g s here", (double)c->config.time_ns / 1e9);

@@ -65,6 +65,7 @@ static const route routes[] = {
     {"GET", "/quota/*", neap__http_quota_get},
     {"PUT", "/quota/*", neap__http_quota_put},
     {"DELETE", "/quota/*", neap__http_quota_delete},
+    {"POST", "/policy/hints", neap__http_hints},
     {"POST", "/run_script", neap__http_run_script},
     {"GET", "/console", neap__http_console},
 };

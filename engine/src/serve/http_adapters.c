@@ -106,7 +106,9 @@ static void work(void *arg) {
 static void answer(neap__http_call *call) {
   tier_change *change = call->state;
   if (change->rc != 0)
-    neap__http_reply_failure(call, change->rc == NEAP_ENOENT && change->is_new ? MHD_HTTP_BAD_REQUEST : neap__http_status_of(change->rc), change->rc, change->err.text);
+    neap__http_reply_failure(
+        call, change->rc == NEAP_ENOENT && change->is_new ? MHD_HTTP_BAD_REQUEST : neap__http_status_of(change->rc),
+        change->rc, change->err.text);
   else
     change->answer(change);
   free(change);
@@ -144,7 +146,8 @@ static void attached(tier_change *change) {
 void neap__http_tier_attach(neap__http_call *call) {
   if (!neap__http_says_json(call)) return;
   if (call->body_bytes == 0) {
-    neap__http_reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL, "body: expected what --l2-adapter takes, got nothing");
+    neap__http_reply_failure(call, MHD_HTTP_BAD_REQUEST, NEAP_EINVAL,
+                             "body: expected what --l2-adapter takes, got nothing");
     return;
   }
   tier_change *change = new_change(call, "", 0);

@@ -145,6 +145,31 @@ bool neap__http_reply_complaints(neap__http_call *call, neap__http_complaints *c
   return true;
 }
 
+bool neap__http_integer(const cJSON *value, double min, double max, uint32_t *out) {
+  if (!cJSON_IsNumber(value) || !(value->valuedouble >= min && value->valuedouble <= max)) return false;
+  *out = (uint32_t)value->valuedouble;
+  return (double)*out == value->valuedouble;
+}
+
+uint32_t *neap__http_tokens(neap__http_complaints *complaints, const cJSON *ids, cJSON *loc, uint32_t *count) {
+  uint32_t i = 0;
+  uint32_t *tokens = calloc((size_t)cJSON_GetArraySize(ids) + 1, sizeof(*tokens));
+  const cJSON *id;
+  cJSON_ArrayForEach(id, ids) {
+    if (!tokens) break;
+    if (!neap__http_integer(id, 0, UINT32_MAX, &tokens[i])) {
+      cJSON *at = cJSON_Duplicate(loc, true);
+      cJSON_AddItemToArray(at, cJSON_CreateNumber(i));
+      neap__http_complain(complaints, NEAP_HTTP_NO_UINT, id, at);
+      break;
+    }
+    i++;
+  }
+  cJSON_Delete(loc);
+  *count = i;
+  return tokens;
+}
+
 /* --- building ------------------------------------------------------------------------------------------------- */
 
 void neap__http_json_u64(cJSON *object, const char *name, uint64_t value) {

@@ -96,6 +96,12 @@ void neap__http_complain(neap__http_complaints *complaints, const char *type, co
 bool neap__http_reply_complaints(neap__http_call *call, neap__http_complaints *complaints); /* true: answered */
 cJSON *neap__http_loc(const char *first, const char *second);
 
+/* An integer within min .. max. */
+bool neap__http_integer(const cJSON *value, double min, double max, uint32_t *out);
+/* The token ids of a list, malloc'd; one that is none is complained of, at its place behind loc, which is taken. NULL
+ * without memory. */
+uint32_t *neap__http_tokens(neap__http_complaints *complaints, const cJSON *ids, cJSON *loc, uint32_t *count);
+
 /* --- building ------------------------------------------------------------------------------------------------- */
 
 /* Numbers above 2^53 do not survive a double; this one writes the digits. */
@@ -129,6 +135,7 @@ void neap__http_quota_list(neap__http_call *call);
 void neap__http_quota_get(neap__http_call *call);
 void neap__http_quota_put(neap__http_call *call);
 void neap__http_quota_delete(neap__http_call *call);
+void neap__http_hints(neap__http_call *call);
 void neap__http_status(neap__http_call *call);
 void neap__http_metrics(neap__http_call *call);
 void neap__http_policy_get(neap__http_call *call);

@@ -6,8 +6,9 @@
  *   POST /policy/explain   {"token_ids": [...], "model_name": ..., "world_size": ..., "cache_salt": ...}
  *
  * A model needs no name while only one is registered. The answer tells of each object (one per rank of a chunk) its
- * place in L1, the tiers that say they have it, and, if it left L1, when, by whom, and how much larger L1 would have had
- * to be for an order of recency to keep it. The HTTP thread reads and answers; tiers are asked on the loop thread. */
+ * place in L1, the tiers that say they have it, and, if it left L1, when, by whom, and how much larger L1 would have
+ * had to be for an order of recency to keep it. The HTTP thread reads and answers; tiers are asked on the loop thread.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,8 @@ typedef struct explaining {
   char model[1024], salt[256];
   uint32_t world, space, tenant, chunks, rows, pending;
   uint8_t (*hashes)[NEAP_HASH_BYTES];
-  neap__key *keys;  /* [chunks][rows] */
-  uint32_t *tiers;  /* [chunks][rows] bit t: the tier of that index has it */
+  neap__key *keys; /* [chunks][rows] */
+  uint32_t *tiers; /* [chunks][rows] bit t: the tier of that index has it */
 } explaining;
 
 static void explaining_free(explaining *e) {

@@ -295,9 +295,7 @@ void neap__http_policy_switch(neap__http_call *call) {
   if (order) start(order, do_switch, reply_policy);
 }
 
-static void do_reload(policy_order *order) {
-  order->rc = neap__lab_reload(lab_of(order), &order->trial, &order->err);
-}
+static void do_reload(policy_order *order) { order->rc = neap__lab_reload(lab_of(order), &order->trial, &order->err); }
 
 void neap__http_policy_reload(neap__http_call *call) {
   policy_order *order = read_order(call, false, true);

@@ -31,28 +31,6 @@ static const cJSON *require(neap__http_complaints *complaints, const cJSON *body
   return value && is(value) ? value : NULL;
 }
 
-static bool read_integer(const cJSON *value, double min, double max, uint32_t *out) {
-  if (!cJSON_IsNumber(value) || value->valuedouble < min || value->valuedouble > max) return false;
-  *out = (uint32_t)value->valuedouble;
-  return (double)*out == value->valuedouble;
-}
-
-static void read_tokens(neap__http_complaints *complaints, const cJSON *ids, prefetch_order *order) {
-  uint32_t i = 0;
-  const cJSON *id;
-  order->tokens = calloc((size_t)cJSON_GetArraySize(ids) + 1, sizeof(*order->tokens));
-  cJSON_ArrayForEach(id, ids) {
-    if (!order->tokens || !read_integer(id, 0, UINT32_MAX, &order->tokens[i])) {
-      cJSON *loc = neap__http_loc("body", "token_ids");
-      cJSON_AddItemToArray(loc, cJSON_CreateNumber(i));
-      neap__http_complain(complaints, NEAP_HTTP_NO_UINT, id, loc);
-      return;
-    }
-    i++;
-  }
-  order->token_count = i;
-}
-
 /* "" or the value; a present value must be a string. */
 static const char *optional_text(neap__http_complaints *complaints, const cJSON *body, const char *name,
                                  const char *fallback) {
@@ -72,10 +50,11 @@ static bool read_order(neap__http_call *call, const cJSON *body, prefetch_order 
   order->salt = optional_text(&complaints, body, "cache_salt", "");
   const char *source = optional_text(&complaints, body, "source_tier", "l2");
   const char *target = optional_text(&complaints, body, "target_tier", "l1");
-  if (world && !read_integer(world, 1, WORLD_MAX, &order->world))
+  if (world && !neap__http_integer(world, 1, WORLD_MAX, &order->world))
     neap__http_complain(&complaints, "int_type", "Input should be an integer from 1 to 255", world,
                         neap__http_loc("body", "world_size"));
-  if (ids) read_tokens(&complaints, ids, order);
+  if (ids)
+    order->tokens = neap__http_tokens(&complaints, ids, neap__http_loc("body", "token_ids"), &order->token_count);
   if (neap__http_reply_complaints(call, &complaints)) return false;
   order->model = model->valuestring;
   if (neap__salt_check(order->salt, strlen(order->salt), &err) != 0) {

@@ -28,6 +28,7 @@ void neap__snapshot_take(neap__engine *engine, neap__server *server, neap__snaps
   neap__evictor_stats_get(engine->evictor, &out->evictor);
   neap__storer_stats_get(engine->storer, &out->storer);
   neap__fetcher_stats_get(engine->fetcher, &out->fetcher);
+  neap__foresight_stats_get(engine->foresight, &out->foresight);
   neap__server_stats_get(server, &out->server);
   neap__lab_status_get(engine->lab, &out->lab);
   neap__fate_stats_get(engine->fate, &out->fate);
@@ -145,6 +146,8 @@ static void print_store(FILE *out, const neap__storer_stats *s) {
       {"neap_store_refused_objects_total", NULL, "Objects kept in L1 only, the store queue being full.",
        s->refused_objects},
       {"neap_store_refused_bytes_total", NULL, "Bytes kept in L1 only, the store queue being full.", s->refused_bytes},
+      {"neap_store_planned_out_objects_total", NULL, "Objects that the policy kept from an L2 store.",
+       s->planned_out_objects},
   };
   const metric gauges[] = {
       {"neap_store_pending_bytes", NULL, "Bytes held for stores that wait or run.", s->pending_bytes},
@@ -168,6 +171,10 @@ static void print_fetch(FILE *out, const neap__snapshot *now) {
       {"neap_fetch_requested_chunks_total", NULL, "Chunks that fetches asked for.", s->chunks_requested},
       {"neap_fetch_hit_chunks_total", NULL, "Chunks in the usable prefix of fetches.", s->chunks_hit},
       {"neap_fetch_l1_objects_total", NULL, "Objects that fetches found in L1.", s->l1_objects_hit},
+      {"neap_fetch_recomputed_chunks_total", NULL, "Chunks in L2 that the policy had recomputed.",
+       s->recomputed_chunks},
+      {"neap_fetch_predicted_chunks_total", NULL, "Chunks that the policy predicted.", now->foresight.predicted},
+      {"neap_fetch_foreseen_chunks_total", NULL, "Chunks fetched because they were predicted.", now->foresight.fetched},
       {"neap_fetch_l2_objects_total", NULL, "Objects that fetches loaded from L2.", s->l2_objects_hit},
   };
   const metric gauges[] = {

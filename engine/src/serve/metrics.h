@@ -11,6 +11,7 @@ typedef struct neap__snapshot {
   neap__evictor_stats evictor;
   neap__storer_stats storer;
   neap__fetcher_stats fetcher;
+  neap__foresight_stats foresight;
   neap__server_stats server;
   neap__lab_status lab;
   neap__fate_stats fate;

@@ -34,7 +34,8 @@ local function compile(text, name, env)
   if main then
     return main
   end
-  return nil, failure, (first .. '\n' .. failure):find("'<eof>'", 1, true) ~= nil
+  local early = first:find("'<eof>'", 1, true) and first or failure:find("'<eof>'", 1, true) and failure
+  return nil, early or failure, early and true
 end
 
 ---@param options neap.console.Options

@@ -25,13 +25,16 @@ return policy {
     local function trim()
       local c = capacity()
       b:trim(c - t1:count(), B1)
-      b:trim(2 * c - residents - b:count(B1), B2)
-      b:trim(2 * c - residents - b:count(B2), B1)
+      local excess = residents + b:count(B1) + b:count(B2) - 2 * c
+      if excess > 0 then
+        b:trim(b:count(B2) - excess, B2)
+        b:trim(2 * c - residents - b:count(B2), B1)
+      end
     end
 
-    -- The scarcer side speaks the louder.
+    -- A name has come back from that side. The scarcer side speaks the louder.
     local function adapt(side)
-      local step = math.max(1, b:count(3 - side) / b:count(side))
+      local step = math.max(1, b:count(3 - side) / (b:count(side) + 1))
       p = side == B1 and math.min(capacity(), p + step) or math.max(0, p - step)
     end
 
@@ -40,10 +43,9 @@ return policy {
         residents = residents + 1 - owned[slot]
         owned[slot] = 1
         most = math.max(most, residents)
-        local side = b:find(e)
+        local side = b:take(e)
         if side then
           adapt(side)
-          b:take(e)
           t2:push(slot)
         else
           t1:push(slot)

@@ -10,59 +10,70 @@ return policy {
   name = 'wtinylfu',
   params = {
     window = { 0.01, min = 0, max = 1 }, -- share of the capacity
-    protected = { 0.8, min = 0, max = 1 }, -- share of the main part
+    probation = { 0.2, min = 0, max = 1 }, -- share of the main part
     window_uses = { 0, min = 0, max = 1 }, -- 1: uses in the window are counted too
   },
   new = function(ctx)
-    local share_window, share_protected = ctx.params.window, ctx.params.protected
-    local count_window = ctx.params.window_uses ~= 0
-    local window, probation, protected = policy.lists(ctx.slots, 3)
-    local sketch = policy.sketch(ctx.slots)
+    local share_window, share_probation, count_window = ctx.params.window, ctx.params.probation, ctx.params.window_uses
+    -- surplus: what leaves probation without a duel, see `use`
+    local window, probation, protected, surplus = policy.lists(ctx.slots, 4)
     local uses = 0 -- since all counts were halved
 
-    local function window_limit()
-      return math.max(1, policy.share(share_window, ctx.capacity))
+    local function window_of(capacity)
+      return math.max(1, policy.share(share_window, capacity))
     end
-    local function main_limit()
-      return ctx.capacity - math.min(window_limit(), ctx.capacity)
+    local function main_of(capacity)
+      return capacity - math.min(window_of(capacity), capacity)
+    end
+    local function probation_limit()
+      return policy.share(share_probation, main_of(ctx.capacity))
     end
     local function protected_limit()
-      return policy.share(share_protected, main_limit())
+      return policy.share(1 - share_probation, main_of(ctx.capacity))
     end
+    local sketch = policy.sketch(math.max(1, main_of(ctx.slots)))
 
     local function count_use(e)
       sketch:add(e)
       uses = uses + 1
-      if uses >= 32 * math.max(1, main_limit()) then
+      if uses >= 32 * math.max(1, main_of(ctx.capacity)) then
         uses = 0
         sketch:halve()
       end
     end
-
+    -- Up to protected, whose oldest goes back if it is full. Shares are rounded down, so probation may then be over.
+    local function use(slot)
+      local was_on_probation = probation:has(slot)
+      protected:push(slot)
+      if protected:count() > protected_limit() then
+        probation:push(protected:oldest())
+      end
+      if was_on_probation and probation:count() > probation_limit() then
+        surplus:push(probation:oldest())
+      end
+    end
     -- From the window to the main part.
     local function admit(slot)
-      sketch:add(ctx.chunk[slot])
-      if probation:count() >= main_limit() - protected_limit() and protected:count() < protected_limit() then
+      if probation:count() >= probation_limit() and protected:count() < protected_limit() then
         protected:push(slot)
       else
         probation:push(slot)
       end
+      sketch:add(ctx.chunk[slot])
     end
-
     -- The oldest of the window against the oldest of the main part: the loser goes.
-    local function pick(tenant)
+    local function duel(tenant)
       local candidate, incumbent = window:oldest(tenant), probation:oldest(tenant) or protected:oldest(tenant)
-      if not candidate or not incumbent then
-        return candidate and window:take(candidate) or incumbent and (probation:take(incumbent) or protected:take(incumbent))
-      end
-      local name = ctx.chunk[candidate]
-      if sketch:estimate(name) <= sketch:estimate(ctx.chunk[incumbent]) then
+      if candidate and incumbent then
+        local name = ctx.chunk[candidate]
+        if sketch:estimate(name) > sketch:estimate(ctx.chunk[incumbent]) then
+          incumbent = probation:take(incumbent) or protected:take(incumbent)
+          admit(candidate)
+          return incumbent
+        end
         sketch:add(name)
-        return window:take(candidate)
       end
-      incumbent = probation:take(incumbent) or protected:take(incumbent)
-      admit(candidate)
-      return incumbent
+      return window:pop(tenant) or probation:pop(tenant) or protected:pop(tenant)
     end
 
     return {
@@ -71,33 +82,31 @@ return policy {
         window:push(slot)
       end,
       hit = function(slot, e)
-        if window:owns(slot) then
-          if count_window then
-            count_use(e)
-          end
-          window:touch(slot)
-        elseif probation:owns(slot) or protected:owns(slot) then
+        if window:owns(slot) and count_window ~= 0 or (window:home(slot) or 1) > 1 then
           count_use(e)
-          if probation:has(slot) or protected:has(slot) then
-            protected:push(slot)
-            if protected:count() > protected_limit() then
-              probation:push(protected:oldest())
-            end
-          end
+        end
+        if probation:has(slot) or protected:has(slot) then
+          use(slot)
+        elseif surplus:has(slot) then
+          probation:push(slot)
+        else
+          window:touch(slot)
         end
       end,
       keep = function(slot)
         return window:keep(slot) or probation:keep(slot) or protected:keep(slot)
+          or surplus:owns(slot) and protected:push(slot)
       end,
       remove = function(slot)
-        return window:remove(slot) or probation:remove(slot) or protected:remove(slot)
+        return window:remove(slot) or probation:remove(slot) or protected:remove(slot) or surplus:remove(slot)
       end,
       victims = function(out, max, tenant)
-        while window:count() > window_limit() and probation:count() + protected:count() < main_limit() do
+        local capacity = ctx.capacity
+        while window:count() > window_of(capacity) and probation:count() + protected:count() < main_of(capacity) do
           admit(window:oldest())
         end
         for i = 0, max - 1 do
-          local slot = pick(tenant)
+          local slot = surplus:pop(tenant) or duel(tenant)
           if not slot then
             return i
           end
