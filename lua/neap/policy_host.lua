@@ -4,12 +4,13 @@
 -- functions by which C enters the VM. Called by script/lua_policy.c only. What C and Lua tell each other goes through
 -- one box of C memory that lives as long as the VM, so that a reference that a policy keeps never dangles.
 
+local check = require 'neap.policy_check'
 local ffi = require 'ffi'
 local make_sandbox = require 'neap.console.sandbox'
-local parts = require 'neap.policy_parts'
+local lists = require 'neap.policy_lists'
 local policy = require 'neap.policy'
 
-local blame, meant, show = parts.blame, parts.meant, parts.show
+local blame, meant, show = check.blame, check.meant, check.show
 local cast, copy = ffi.cast, ffi.copy
 local debug, load, type = debug, load, type
 
@@ -86,7 +87,7 @@ end
 
 -- Elements 0 .. count()-1 of C memory, by reference; with `write`, elements may be assigned.
 local function view(what, at, count, write)
-  local function check(index)
+  local function check_index(index)
     if not (type(index) == 'number' and index >= 0 and index < count()) then
       blame('%s: index is %s, expected 0 to %d', what, show(index), count() - 1)
     end
@@ -94,11 +95,11 @@ local function view(what, at, count, write)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, index)
-      check(index)
+      check_index(index)
       return at[index]
     end,
     __newindex = function(_, index, value)
-      check(index)
+      check_index(index)
       if not write then
         blame('%s: read-only', what)
       end
@@ -112,11 +113,12 @@ local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
+      if name == 'capacity' and capacity then
+        return capacity()
+      end
       local value = fields[name]
       if value ~= nil then
         return value
-      elseif name == 'capacity' and capacity then
-        return capacity()
       end
       blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
@@ -132,7 +134,7 @@ local function make_context(box, params)
   local function all()
     return slots
   end
-  parts.set_tenants(function(slot)
+  lists.set_tenants(function(slot)
     return rows[slot].tenant
   end)
   local function capacity()
@@ -174,7 +176,7 @@ local function line_of(text, message)
 end
 
 local function run(path, text, sandboxed)
-  parts.set_locate(function(message)
+  check.set_locate(function(message)
     return ('%s:%d: '):format(path, line_of(text, message))
   end)
   local chunk, failure = load(text, '@' .. path, 't', sandboxed and sandbox() or nil)
@@ -182,10 +184,10 @@ local function run(path, text, sandboxed)
     error(failure, 0)
   end
   local declaration = chunk(path)
-  parts.set_locate(function()
+  check.set_locate(function()
     return ''
   end)
-  if not parts.declared[declaration or 0] then
+  if not check.declared[declaration or 0] then
     error(('%s: the file returned %s, expected what policy { name = , new = } returns')
       :format(path, declaration == nil and 'nothing' or 'a ' .. type(declaration)), 0)
   end
@@ -264,7 +266,7 @@ local function make_deliver(box, hooks)
 end
 
 local function make_victims(box, hooks, slots)
-  local out, begin_answer = cast('int32_t *', box.slots), parts.begin_answer
+  local out, begin_answer = cast('int32_t *', box.slots), lists.begin_answer
   local function wrong_slot(name, slot)
     wrong_answer(name, hooks[name], 'returned %s, expected a slot, 0 to %d, or nil', show(slot), slots - 1)
   end
@@ -302,9 +304,6 @@ local function make_victims(box, hooks, slots)
   return function(max, tenant)
     begin_answer()
     most = max
-    for i = 0, max - 1 do
-      out[i] = -1
-    end
     local count = victims(places, max, tenant)
     if not (type(count) == 'number' and count >= 0 and count <= max and count % 1 == 0) then
       wrong_answer('victims', victims, 'returned %s, expected a whole number from 0 to %d', show(count), max)
@@ -494,7 +493,7 @@ local function list_params(declared)
 end
 
 local function wants_of(declaration, hooks)
-  local mask = parts.declared[declaration]
+  local mask = check.declared[declaration]
   for name, number in pairs(policy.event) do
     if hooks[name] then
       mask = bit.bor(mask, 2 ^ number)

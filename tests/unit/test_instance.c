@@ -218,8 +218,11 @@ static void a_plan_that_makes_no_sense_is_not_followed(void **state) {
   neap_error err = {""};
   assert_int_equal(neap__instance_switch(in, &obedient, "", &err), 0);
   PLAN(.load = 1, .keep = 2);
+  assert_true(neap__instance_load_plan(in, &plan));
+  assert_int_equal(plan.keep, 1);
+  PLAN(.load = 1, .keep = 3);
   assert_false(neap__instance_load_plan(in, &plan));
-  expect_out(in, "load_plan: 'keep' is more than 'load'");
+  expect_out(in, "load_plan: 'keep' is more than there are chunks");
   assert_int_equal(neap__instance_switch(in, &obedient, "", &err), 0);
   PLAN(.load = 2);
   source[1] = 0;

@@ -148,7 +148,8 @@ typedef struct neap_store_plan {
 /* Which of the chunks that L1 lacks are loaded. The engine proposes to load and keep all that a tier has.
  * load    the first `load` chunks are used: those not resident are loaded, the rest is recomputed
  * source  [chunks]: the tier to load from; of a resident chunk UINT8_MAX. Must be one that has it.
- * keep    the first `keep` of what is loaded stays in L1 afterwards, the rest leaves with its last lease */
+ * keep    of what is loaded, the first `keep` chunks stay in L1 afterwards, the rest leaves with its last lease; more
+ *         than `load` is all of it */
 typedef struct neap_load_plan {
   uint32_t size;
   uint32_t tenant, request, chunks, tiers;

@@ -386,7 +386,7 @@ bool neap__instance_store_plan(neap__instance *in, neap_store_plan *plan) {
 
 static const char *wrong_load(const neap_load_plan *plan) {
   if (plan->load > plan->chunks) return "'load' is more than there are chunks";
-  if (plan->keep > plan->load) return "'keep' is more than 'load'";
+  if (plan->keep > plan->chunks) return "'keep' is more than there are chunks";
   for (uint32_t i = 0; i < plan->load; i++) {
     const neap_plan_chunk *c = &plan->chunk[i];
     bool resident = c->slot != NEAP_POLICY_NO_SLOT;
@@ -402,6 +402,7 @@ bool neap__instance_load_plan(neap__instance *in, neap_load_plan *plan) {
   if (!passed(in, "load_plan", in->policy->load_plan(in->self, plan, &err), &err)) return false;
   const char *wrong = wrong_load(plan);
   if (wrong != NULL) nonsense(in, "load_plan", wrong);
+  plan->keep = NEAP_MIN(plan->keep, plan->load); /* who loads less need not say so twice */
   return wrong == NULL;
 }
 
