@@ -149,9 +149,10 @@ describe('the policy of a running server', function()
     end
 
     -- Nothing is evicted while nothing is stored, so a switch keeps what there is.
+    done 'policy switch lru --trial 0' -- which keeps what was just stored; ARC, just begun, lets go of it first
     work = workload.new(running, { hidden = 512 })
     local held, sum = {}, 0
-    for prompt = 1, 5 do work:store(3500 + prompt, 4 * CHUNK) end
+    for prompt = 1, 5 do assert.equal(4, work:store(3500 + prompt, 4 * CHUNK)) end
     for prompt = 1, 5 do
       held[prompt] = work:hit_and_verify(3500 + prompt, 4 * CHUNK)
       sum = sum + held[prompt]
@@ -220,7 +221,11 @@ describe('the policy of a running server', function()
       local path = write('tokens', table.concat(tokens, ' '))
       return json.decode(done('--json explain --tokens ' .. path)), done('explain --tokens ' .. path)
     end
-    local newest = explain(30).chunks[1].objects[1]
+    local newest
+    assert(server.eventually(10, function() -- its way down to the second level takes a lease
+      newest = explain(30).chunks[1].objects[1]
+      return newest.leases == 0
+    end))
     assert.equal('resident', newest.l1)
     assert.matches('^kept; used %d+ times', newest.why)
     local oldest, said = explain(1)
@@ -230,7 +235,7 @@ describe('the policy of a running server', function()
     assert.same({ 'below' }, object.tiers)
     assert.equal('evicted', object.fate.what)
     assert.equal('LRU', object.fate.policy)
-    assert.is_true(object.fate.inserted_bytes_since > 50 * 2 ^ 20)
+    assert.is_true(object.fate.inserted_bytes_since > 2 ^ 20)
     assert.is_true(object.fate.needed_l1_bytes > object.fate.inserted_bytes_since)
     assert.matches('evicted %d+%.%d s ago by LRU; %d+%.%d MiB came into L1 since', said)
     local unknown = explain(999).chunks[1].objects[1]
