@@ -226,7 +226,6 @@ static void set_state(neap__shadow *s, neap__shadow_state state, const neap_erro
     if (why) s->published.why = *why;
   }
   pthread_mutex_unlock(&s->lock);
-  if (why) NEAP_LOG_ERROR("shadow %s ends: %s", s->config.spec.text, why->text);
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------------ */
@@ -401,6 +400,7 @@ void neap__shadow_check(neap__shadow *s) {
   if (now.state >= NEAP__SHADOW_FAILED) return;
   neap__fail(&why, NEAP_ETIMEDOUT, "the policy did not come back within %" PRIu32 " ms", s->config.stuck_ms);
   set_state(s, NEAP__SHADOW_STUCK, &why);
+  NEAP_LOG_ERROR("shadow %s ends: %s", s->config.spec.text, why.text);
 }
 
 void neap__shadow_stats_get(neap__shadow *s, neap__shadow_stats *out) {
