@@ -82,7 +82,9 @@ void neap__replay_show_json(FILE *out, const neap__replay_study *study) {
 static void show_head(FILE *out, const neap__replay_study *study) {
   const neap__replay_input *input = study->input;
   char requests[32], chunks[32], distinct[32];
-  fprintf(out, "%s (%s): %s requests, %s chunks, %s distinct", input->trace->name, input->trace->format,
+  for (const char *at = input->trace->name; *at; at++) /* whatever the file is called: it shall not move the cursor */
+    fputc((unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at, out);
+  fprintf(out, " (%s): %s requests, %s chunks, %s distinct", input->trace->format,
           neap__chart_commas(input->trace->request_count, requests),
           neap__chart_commas(input->trace->references, chunks), neap__chart_commas(input->distinct, distinct));
   if (input->units) fprintf(out, " of %.2f GiB", (double)input->units_total / 1048576);
@@ -116,19 +118,22 @@ static void show_row(FILE *out, const neap__replay_study *study, uint32_t size, 
 
 /* What somebody might wonder about. */
 static void show_notes(FILE *out, const neap__replay_study *study) {
+  const neap__replay_run *least = NULL; /* that holds everything */
   for (uint32_t s = 0; s < study->sizes; s++) {
     const neap__replay_run *run = run_at(study, s, 0);
-    if (run->capacity >= study->input->units_total)
-      fprintf(out, "\n%s holds everything that the trace refers to: nothing is evicted for want of room.\n",
-              study->size[s].text);
+    if (run->capacity >= study->input->units_total && (!least || run->capacity < least->capacity)) least = run;
+  }
+  if (least)
+    fprintf(out, "\n%s holds everything that the trace refers to: nothing is evicted for want of room.\n",
+            least->size->text);
+  for (uint32_t s = 0; s < study->sizes; s++)
     for (uint32_t p = 0; p < study->policies; p++) {
-      run = run_at(study, s, p);
+      const neap__replay_run *run = run_at(study, s, p);
       if (run->rc == 0 && run->stats.policy.refused + run->stats.policy.completed > 0)
         fprintf(out, "\n%s at %s: %llu victims were refused, %llu were named by the built-in LRU instead.\n",
                 study->policy[p].text, study->size[s].text, (unsigned long long)run->stats.policy.refused,
                 (unsigned long long)run->stats.policy.completed);
     }
-  }
 }
 
 /* --- the plot ----------------------------------------------------------------------------------------------------- */

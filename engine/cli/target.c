@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "console/bind.h"
+#include "prompt_lab.h"
 #include "remote.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -139,6 +140,15 @@ static void write_out(void *ctx, const char *text, size_t bytes) {
   fflush(stdout);
 }
 
+/* What the session gets as `engine`: a guarded one cannot read traces and policies. */
+static void push_engine(lua_State *L, neap__vm *vm, void *ctx) {
+  const neap__target *t = ctx;
+  neap__bind_push(L, vm, t->bind);
+  if (t->config->guarded) return;
+  neap__prompt_lab_push(L, vm);
+  lua_setfield(L, -2, "lab");
+}
+
 static int open_session(neap__target *t, neap_error *err) {
   const neap__target_config *c = t->config;
   int rc = neap__bind_open(t->engine, c->guarded, t->scratch[0] ? t->scratch : NULL, &t->bind);
@@ -152,8 +162,8 @@ static int open_session(neap__target *t, neap_error *err) {
       .plugin_dirs = t->dirs.plugins,
       .memory = c->memory,
       .time_ns = (uint64_t)(c->time_s * 1e9),
-      .bind = neap__bind_push,
-      .bind_ctx = t->bind,
+      .bind = push_engine,
+      .bind_ctx = t,
       .write = write_out,
       .colour = c->colour,
       .columns = c->columns,

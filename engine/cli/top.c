@@ -165,7 +165,7 @@ static void put(top *t, const char *fmt, ...) {
     putchar(byte < 32 || byte == 127 ? '?' : byte);
   }
   fputs(t->style.colour ? "\033[0m" : "", stdout);
-  fputs(t->style.terminal && !t->once ? "\033[K\r\n" : "\n", stdout);
+  fputs(t->style.terminal && !t->once ? "\033[K\n" : "\n", stdout);
 }
 
 static const char *sgr(const top *t, const char *code) {
@@ -244,10 +244,10 @@ static void draw_hits(top *t) {
   put(t, "%shits%s       %s with L2, of the last %.0f lookups", sgr(t, "1"), sgr(t, "0"),
       percent(ratio(window, "actual_prefix_hit_ratio"), all, sizeof all), neap__ctl_number(window, "requests"));
   put(t, "%s", "");
-  put(t, "%s%-24s  %-8s  %9s  %9s  %6s%s", sgr(t, "1"), "POLICY", "STATE", "L1 HITS", "INSTEAD", "CPU", sgr(t, "0"));
+  put(t, "%s%-24s  %-8s  %9s  %9s  %6s%s", sgr(t, "1"), "POLICY", "STATE", "PREDICTED", "ACTUAL", "CPU", sgr(t, "0"));
   put(t, "%-24.24s  %s%-8s%s  %9s  %9s  %6s  %s", plain(neap__ctl_text(policy, "policy"), name, sizeof name),
-      sgr(t, out ? "31" : "32"), out ? "out" : "live", sgr(t, "0"),
-      percent(ratio(window, "actual_l1_prefix_hit_ratio"), l1, sizeof l1), "", "",
+      sgr(t, out ? "31" : "32"), out ? "out" : "live", sgr(t, "0"), "",
+      percent(ratio(window, "actual_l1_prefix_hit_ratio"), l1, sizeof l1), "",
       spark(t, history_of(t, ""), bars, sizeof bars));
   if (out) put(t, "  %s", neap__ctl_text(policy, "why"));
 }

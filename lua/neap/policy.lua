@@ -28,8 +28,10 @@
 -- (policy.list and so on) are made of is taken when `new` runs. A hook that raises puts the policy out; the built-in
 -- LRU goes on.
 
+local check = require 'neap.policy_check'
 local parts = require 'neap.policy_parts'
-local meant = parts.meant
+
+local blame, meant, show = check.blame, check.meant, check.show
 
 ---@class neap.PolicyDeclaration
 ---@field name string
@@ -208,12 +210,12 @@ local function check_param(name, value)
     if key ~= 1 and key ~= 'min' and key ~= 'max' then
       return ("%s has '%s', expected { default, min = , max = }"):format(at, tostring(key))
     elseif type(number) ~= 'number' or number ~= number then
-      return ('%s is %s, expected a number, or { default, min = , max = }'):format(at, parts.show(number))
+      return ('%s is %s, expected a number, or { default, min = , max = }'):format(at, show(number))
     end
   end
   local low, high = param.min or -math.huge, param.max or math.huge
   if not (param[1] and param[1] >= low and param[1] <= high) then
-    return ('%s has the default %s, expected a number from %s to %s'):format(at, parts.show(param[1]), low, high)
+    return ('%s has the default %s, expected a number from %s to %s'):format(at, show(param[1]), low, high)
   end
 end
 
@@ -241,26 +243,26 @@ local function check_field(name, value)
 end
 
 -- What has been declared, so that the host can tell it from other tables; by declaration the subscription, or 0.
-parts.declared = setmetatable({}, { __mode = 'k' })
+check.declared = setmetatable({}, { __mode = 'k' })
 
 local Declare = {}
 
 function Declare.__call(_, declaration)
   if type(declaration) ~= 'table' then
-    parts.blame('neap.policy: got a %s, expected a table with name and new', type(declaration))
+    blame('neap.policy: got a %s, expected a table with name and new', type(declaration))
   end
   for name, value in pairs(declaration) do
     local wrong = check_field(name, value)
     if wrong then
-      parts.blame('neap.policy: %s', wrong)
+      blame('neap.policy: %s', wrong)
     end
   end
   for _, name in ipairs { 'name', 'new' } do
     if declaration[name] == nil then
-      parts.blame("neap.policy: '%s' is missing", name)
+      blame("neap.policy: '%s' is missing", name)
     end
   end
-  parts.declared[declaration] = declaration.wants and parse_wants(declaration.wants) or 0
+  check.declared[declaration] = declaration.wants and parse_wants(declaration.wants) or 0
   return declaration
 end
 

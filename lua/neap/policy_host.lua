@@ -4,13 +4,15 @@
 -- functions by which C enters the VM. Called by script/lua_policy.c only. What C and Lua tell each other goes through
 -- one box of C memory that lives as long as the VM, so that a reference that a policy keeps never dangles.
 
+local check = require 'neap.policy_check'
 local ffi = require 'ffi'
-local parts = require 'neap.policy_parts'
+local make_sandbox = require 'neap.console.sandbox'
+local lists = require 'neap.policy_lists'
 local policy = require 'neap.policy'
 
-local blame, meant, show = parts.blame, parts.meant, parts.show
+local blame, meant, show = check.blame, check.meant, check.show
 local cast, copy = ffi.cast, ffi.copy
-local debug, load, package, type = debug, load, package, type -- a sandboxed policy has not all of them
+local debug, load, type = debug, load, type
 
 -- As in neap/policy.h and script/lua_policy.c; slots are signed here, so that NEAP_POLICY_NO_SLOT is -1.
 ffi.cdef [[
@@ -85,7 +87,7 @@ end
 
 -- Elements 0 .. count()-1 of C memory, by reference; with `write`, elements may be assigned.
 local function view(what, at, count, write)
-  local function check(index)
+  local function check_index(index)
     if not (type(index) == 'number' and index >= 0 and index < count()) then
       blame('%s: index is %s, expected 0 to %d', what, show(index), count() - 1)
     end
@@ -93,11 +95,11 @@ local function view(what, at, count, write)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, index)
-      check(index)
+      check_index(index)
       return at[index]
     end,
     __newindex = function(_, index, value)
-      check(index)
+      check_index(index)
       if not write then
         blame('%s: read-only', what)
       end
@@ -111,11 +113,12 @@ local function record(what, fields, capacity)
   return setmetatable({}, {
     __metatable = false,
     __index = function(_, name)
+      if name == 'capacity' and capacity then
+        return capacity()
+      end
       local value = fields[name]
       if value ~= nil then
         return value
-      elseif name == 'capacity' and capacity then
-        return capacity()
       end
       blame("%s has no '%s'%s", what, tostring(name), meant(name, fields))
     end,
@@ -131,7 +134,7 @@ local function make_context(box, params)
   local function all()
     return slots
   end
-  parts.set_tenants(function(slot)
+  lists.set_tenants(function(slot)
     return rows[slot].tenant
   end)
   local function capacity()
@@ -152,22 +155,17 @@ end
 
 -- --- running the file -----------------------------------------------------------------------------------------------
 
--- What could reach memory, files or processes is taken away. It limits accidents; it is no wall against hostile code.
+-- The globals of a policy that is not trusted: those of a guarded session at the prompt, and this module.
 local function sandbox()
-  local require_any = require
-  for _, name in ipairs { 'ffi', 'jit', 'debug', 'io', 'package', 'load', 'loadstring', 'loadfile', 'dofile', 'getfenv',
-    'setfenv', 'newproxy', 'collectgarbage', 'gcinfo', 'module' } do
-    package.loaded[name], package.preload[name], _G[name] = nil, nil, nil
-  end
-  os = { time = os.time, clock = os.clock, date = os.date, difftime = os.difftime } -- luacheck: ignore
-  package.loaded.os = os
-  string.dump = nil -- luacheck: ignore
-  function require(name) -- luacheck: ignore
-    if type(name) ~= 'string' or name:match '^neap' and name ~= 'neap.policy' or name:match '[/\\]' then
-      error(('require %s: a guarded policy may use neap.policy and files beside it'):format(show(name)), 2)
+  local env = make_sandbox()
+  local require_other = env.require
+  function env.require(name)
+    if name == 'neap.policy' then
+      return policy
     end
-    return require_any(name)
+    return require_other(name) -- a tail call: its errors have the policy's line
   end
+  return env
 end
 
 -- The line on which a field that a message names is written, or else the declaration begins.
@@ -177,19 +175,19 @@ local function line_of(text, message)
   return select(2, text:sub(1, at):gsub('\n', '')) + 1
 end
 
-local function run(path, text)
-  parts.set_locate(function(message)
+local function run(path, text, sandboxed)
+  check.set_locate(function(message)
     return ('%s:%d: '):format(path, line_of(text, message))
   end)
-  local chunk, failure = load(text, '@' .. path, 't')
+  local chunk, failure = load(text, '@' .. path, 't', sandboxed and sandbox() or nil)
   if not chunk then
     error(failure, 0)
   end
   local declaration = chunk(path)
-  parts.set_locate(function()
+  check.set_locate(function()
     return ''
   end)
-  if not parts.declared[declaration or 0] then
+  if not check.declared[declaration or 0] then
     error(('%s: the file returned %s, expected what policy { name = , new = } returns')
       :format(path, declaration == nil and 'nothing' or 'a ' .. type(declaration)), 0)
   end
@@ -268,7 +266,7 @@ local function make_deliver(box, hooks)
 end
 
 local function make_victims(box, hooks, slots)
-  local out, begin_answer = cast('int32_t *', box.slots), parts.begin_answer
+  local out, begin_answer = cast('int32_t *', box.slots), lists.begin_answer
   local function wrong_slot(name, slot)
     wrong_answer(name, hooks[name], 'returned %s, expected a slot, 0 to %d, or nil', show(slot), slots - 1)
   end
@@ -306,9 +304,6 @@ local function make_victims(box, hooks, slots)
   return function(max, tenant)
     begin_answer()
     most = max
-    for i = 0, max - 1 do
-      out[i] = -1
-    end
     local count = victims(places, max, tenant)
     if not (type(count) == 'number' and count >= 0 and count <= max and count % 1 == 0) then
       wrong_answer('victims', victims, 'returned %s, expected a whole number from 0 to %d', show(count), max)
@@ -498,7 +493,7 @@ local function list_params(declared)
 end
 
 local function wants_of(declaration, hooks)
-  local mask = parts.declared[declaration]
+  local mask = check.declared[declaration]
   for name, number in pairs(policy.event) do
     if hooks[name] then
       mask = bit.bor(mask, 2 ^ number)
@@ -531,10 +526,7 @@ function host.open(address, path, text, sandboxed, given)
     or box.context.size ~= ffi.sizeof 'neap_policy_context' or BOX ~= 256 then
     error('neap/policy_host.lua and the engine are of different versions', 0)
   end
-  if sandboxed then
-    sandbox()
-  end
-  local declaration = run(path, text)
+  local declaration = run(path, text, sandboxed)
   local params, values = list_params(declaration.params), {}
   for _, param in ipairs(params) do
     values[param.name] = given and given[param.name] or param.default

@@ -10,19 +10,19 @@
 --
 -- For the compiler's sake each part is a set of closures over one pointer (a constant in the machine code); they are
 -- called as methods all the same.
-
 local bit = require 'bit'
+local check = require 'neap.policy_check'
 local core = require 'neap.core'
-local debug = require 'debug'
 local ffi = require 'ffi'
+local lists = require 'neap.policy_lists'
 
 local cast, new = ffi.cast, ffi.new
 local floor, max, min = math.floor, math.max, math.min
-local getinfo = debug.getinfo
-local error, pairs, setfenv, setmetatable, type, unpack = error, pairs, setfenv, setmetatable, type, unpack
+local type = type
+local blame, no_slot, own, show, whole = check.blame, check.no_slot, check.own, check.show, check.whole
+local SLOTS_MAX = check.SLOTS_MAX
 
 ffi.cdef [[
-typedef struct { int32_t prev, next, where, cursor; } neap_node;
 typedef struct { uint32_t prev, next, h1, h2, tenant, chain, side; int32_t note; } neap_ghost;
 typedef struct {
   struct { uint32_t oldest, newest, count; } list[2];
@@ -56,324 +56,7 @@ if native.history_bytes ~= ffi.sizeof 'neap_history' or native.heap_bytes ~= ffi
   error('neap/policy_parts.lua and the engine are of different versions', 0)
 end
 
-local parts = {}
-
-local here = getinfo(1, 'S').source:match('^(.*)_parts%.lua$') -- the files of the prelude begin like this
-
--- Where a message belongs that no frame tells of: "FILE:LINE: ", or nothing. Set while a file runs.
-local locate = function()
-  return ''
-end
-function parts.set_locate(f)
-  locate = f
-end
-
--- Raises with the line of the policy that called. A tail call may have taken it: `return policy { ... }` is one.
-local function blame(text, ...)
-  local message = text:format(...)
-  for level = 2, 20 do
-    local at = getinfo(level, 'Sl')
-    if not at then
-      break
-    elseif at.what ~= 'C' and at.currentline > 0 and at.source:sub(1, #here) ~= here then
-      error(('%s:%d: %s'):format(at.short_src, at.currentline, message), 0)
-    end
-  end
-  error(locate(message) .. message, 0)
-end
-parts.blame = blame
-
-local function show(value)
-  return type(value) == 'number' and ('%.17g'):format(value) or type(value) == 'string' and ("'%s'"):format(value)
-    or type(value)
-end
-parts.show = show
-
---- What may have been meant by a word that is not among the keys of `known`: the end of a sentence.
----@param word any
----@param known table<string, any>
----@return string
-function parts.meant(word, known)
-  local names = {}
-  for name in pairs(known) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  local near = core.nearest(tostring(word), names)
-  return near and (", did you mean '%s'?"):format(near) or '; there are ' .. table.concat(names, ', ')
-end
-
-local function whole(part, what, value, least, most)
-  if type(value) ~= 'number' or not (value >= least and value <= most) then
-    blame('%s: %s is %s, expected a number from %d to %.0f', part, what, show(value), least, most)
-  end
-  return floor(value)
-end
-
-local function no_slot(part, slot, slots)
-  blame('%s: slot is %s, expected 0 to %d', part, show(slot), slots - 1)
-end
-
-local SLOTS_MAX = 2 ^ 31 - 4
-
--- The methods of a part keep its memory alive, as their environment: there nobody finds it who has no getfenv, and no
--- compiled code loads it.
-local function own(part, memory)
-  local environment = { memory = memory }
-  for _, method in pairs(part) do
-    setfenv(method, environment)
-  end
-  return part
-end
-
--- Set by neap.policy_host: whose a slot is, and the number of the question for victims that is being answered.
-local answer = 0
-local tenant_of = function()
-  blame('list: whose a slot is can be told in an engine only')
-end
-function parts.set_tenants(function_of_slot)
-  tenant_of = function_of_slot
-end
-function parts.begin_answer()
-  answer = answer + 1
-end
-
---- A number for each slot: `column[slot]`, `column[slot] = value`. All begin as 0.
----@param slots integer
----@param ctype? 'double'|'float'|'int32'|'uint32'|'uint16'|'uint8' 'double' if missing; integers wrap
----@return table<integer, number>
-function parts.column(slots, ctype)
-  local types = { double = 'double', float = 'float', int32 = 'int32_t', uint32 = 'uint32_t', uint16 = 'uint16_t',
-    uint8 = 'uint8_t' }
-  local n = whole('column', 'slots', slots, 1, SLOTS_MAX)
-  local element = types[ctype or 'double']
-  if not element then
-    blame('column: type is %s, expected double, float, int32, uint32, uint16 or uint8', show(ctype))
-  end
-  local memory = new(element .. '[?]', n)
-  local at = cast(element .. ' *', memory)
-  return setmetatable({}, {
-    memory = memory,
-    __metatable = false,
-    __index = function(_, slot)
-      if not (type(slot) == 'number' and slot >= 0 and slot < n) then
-        no_slot('column', slot, n)
-      end
-      return at[slot]
-    end,
-    __newindex = function(_, slot, value)
-      if not (type(slot) == 'number' and slot >= 0 and slot < n) then
-        no_slot('column', slot, n)
-      elseif type(value) ~= 'number' then
-        blame('column: the value of slot %d is %s, expected a number', slot, show(value))
-      end
-      at[slot] = value
-    end,
-  })
-end
-
----@class neap.List an order of slots, oldest to newest
----@field push fun(self, slot: integer) makes it the newest, wherever it was
----@field push_oldest fun(self, slot: integer) makes it the oldest, wherever it was
----@field touch fun(self, slot: integer): boolean makes it the newest if it is in this list
----@field has fun(self, slot: integer): boolean it is in this list
----@field count fun(self): integer
----@field oldest fun(self, tenant?: integer): integer? the oldest, or the oldest of a tenant: a walk from the old end
----@field newest fun(self): integer?
----@field newer fun(self, slot: integer): integer? the neighbour on the newer side; nil: none, or not in this list
----@field older fun(self, slot: integer): integer?
----@field take fun(self, slot: integer): integer? takes it out as a victim, if it is in this list; it is still owned
----@field pop fun(self, tenant?: integer): integer? takes the oldest out as a victim
----@field owns fun(self, slot: integer): boolean it is in this list, or was taken out of it as a victim
----@field home fun(self, slot: integer): integer? the number of the list that owns it, among those made together
----@field keep fun(self, slot: integer): boolean makes a slot that the list owns the newest again: for KEEP
----@field remove fun(self, slot: integer): boolean forgets it; whether the list owned it: for REMOVE
-
---- Lists that share their slots: each slot is in one of them at most, and moves when it is pushed to another. 16 bytes
---- for each slot; every call in constant time, but for the walk of `oldest` and `pop` when they are given a tenant,
---- which is not begun anew within one answer.
----@param slots integer they are for slots 0 .. slots-1
----@param count integer
----@return neap.List ...
-function parts.lists(slots, count)
-  -- Rings through the nodes 1 .. count; slot s is node s + first. `where` is the list, negative for a victim that was
-  -- taken out, 0 for what is not here; of a ring's own node the number of members. `cursor` of a ring's own node: what
-  -- is older, itself included, is not of the tenant that was asked for last.
-  local n = whole('lists', 'slots', slots, 1, SLOTS_MAX)
-  local rings = whole('lists', 'count', count, 1, 64)
-  local first = rings + 1
-  local memory = new('neap_node[?]', n + first)
-  local node = cast('neap_node *', memory)
-  local lists = {}
-
-  local function at(slot)
-    if not (type(slot) == 'number' and slot >= 0 and slot < n) then
-      no_slot('list', slot, n)
-    end
-    return slot + first
-  end
-
-  local function detach(i)
-    local ring = node[i].where
-    if ring > 0 then
-      local prev, next = node[i].prev, node[i].next
-      node[prev].next, node[next].prev = next, prev
-      node[ring].where = node[ring].where - 1
-      if node[ring].cursor == i then
-        node[ring].cursor = prev
-      end
-    end
-  end
-
-  local function attach(i, ring, next)
-    local prev = node[next].prev
-    node[i].prev, node[i].next, node[i].where = prev, next, ring
-    node[prev].next, node[next].prev = i, i
-    node[ring].where = node[ring].where + 1
-  end
-
-  local function make(ring)
-    local list = {}
-    local asked, asked_for = -1, -1
-    node[ring].prev, node[ring].next = ring, ring
-
-    function list.push(_, slot)
-      local i = at(slot)
-      detach(i)
-      attach(i, ring, ring)
-    end
-
-    function list.push_oldest(_, slot)
-      local i = at(slot)
-      detach(i)
-      attach(i, ring, node[ring].next)
-      asked = -1
-    end
-
-    function list.touch(_, slot)
-      local i = at(slot)
-      if node[i].where ~= ring then
-        return false
-      end
-      detach(i)
-      attach(i, ring, ring)
-      return true
-    end
-
-    function list.has(_, slot)
-      return node[at(slot)].where == ring
-    end
-
-    function list.owns(_, slot)
-      local where = node[at(slot)].where
-      return where == ring or where == -ring
-    end
-
-    function list.home(_, slot)
-      local where = node[at(slot)].where
-      return where > 0 and where or where < 0 and -where or nil
-    end
-
-    function list.count()
-      return node[ring].where
-    end
-
-    local function outside(i)
-      if i ~= ring then
-        return i - first
-      end
-    end
-
-    local function oldest(tenant)
-      if not tenant then
-        return node[ring].next
-      end
-      if asked ~= answer or asked_for ~= tenant then
-        asked, asked_for, node[ring].cursor = answer, tenant, ring
-      end
-      local i = node[node[ring].cursor].next
-      while i ~= ring and tenant_of(i - first) ~= tenant do
-        node[ring].cursor = i
-        i = node[i].next
-      end
-      return i
-    end
-
-    local function take(i)
-      detach(i)
-      node[i].where = -ring
-      return i - first
-    end
-
-    function list.oldest(_, tenant)
-      return outside(oldest(tenant))
-    end
-
-    function list.newest()
-      return outside(node[ring].prev)
-    end
-
-    function list.newer(_, slot)
-      local i = at(slot)
-      return node[i].where == ring and outside(node[i].next) or nil
-    end
-
-    function list.older(_, slot)
-      local i = at(slot)
-      return node[i].where == ring and outside(node[i].prev) or nil
-    end
-
-    function list.take(_, slot)
-      local i = at(slot)
-      if node[i].where == ring then
-        return take(i)
-      end
-    end
-
-    function list.pop(_, tenant)
-      local i = oldest(tenant)
-      if i ~= ring then
-        return take(i)
-      end
-    end
-
-    function list.keep(_, slot)
-      local i = at(slot)
-      local where = node[i].where
-      if where ~= ring and where ~= -ring then
-        return false
-      end
-      detach(i)
-      attach(i, ring, ring)
-      return true
-    end
-
-    function list.remove(_, slot)
-      local i = at(slot)
-      local where = node[i].where
-      if where ~= ring and where ~= -ring then
-        return false
-      end
-      detach(i)
-      node[i].where = 0
-      return true
-    end
-
-    return own(list, memory)
-  end
-
-  for ring = 1, rings do
-    lists[ring] = make(ring)
-  end
-  return unpack(lists)
-end
-
---- One list by itself.
----@param slots integer
----@return neap.List
-function parts.list(slots)
-  return (parts.lists(slots, 1))
-end
+local parts = { column = lists.column, list = lists.list, lists = lists.lists }
 
 ---@class neap.Ghost names of what was evicted, exact, oldest to newest on each of two sides
 ---@field add fun(self, e: neap.Event, side?: 1|2, note?: integer) the newest of its side (1); if there is no room, the
@@ -485,14 +168,14 @@ function parts.sampler(slots)
   local place = member + n
   local sampler = {}
 
-  local function check(slot)
+  local function check_slot(slot)
     if not (type(slot) == 'number' and slot >= 0 and slot < n) then
       no_slot('sampler', slot, n)
     end
   end
 
   function sampler.add(_, slot)
-    check(slot)
+    check_slot(slot)
     if place[slot] == 0 then
       local count = place[n]
       member[count] = slot
@@ -502,7 +185,7 @@ function parts.sampler(slots)
   end
 
   function sampler.remove(_, slot)
-    check(slot)
+    check_slot(slot)
     local at = place[slot]
     if at == 0 then
       return false
@@ -517,7 +200,7 @@ function parts.sampler(slots)
   end
 
   function sampler.has(_, slot)
-    check(slot)
+    check_slot(slot)
     return place[slot] ~= 0
   end
 
@@ -536,7 +219,7 @@ function parts.sampler(slots)
     end
     for i = at, at + count - 1 do
       local slot = member[i < count and i or i - count]
-      if tenant_of(slot) == tenant then
+      if lists.tenant_of(slot) == tenant then
         return slot
       end
     end
@@ -565,14 +248,14 @@ function parts.heap(slots)
   state.entries, state.at = entry, place
   local heap = {}
 
-  local function check(slot)
+  local function check_slot(slot)
     if not (type(slot) == 'number' and slot >= 0 and slot < n) then
       no_slot('heap', slot, n)
     end
   end
 
   function heap.put(_, slot, rank)
-    check(slot)
+    check_slot(slot)
     if type(rank) ~= 'number' or rank ~= rank then
       blame('heap: the rank of slot %d is %s, expected a number', slot, show(rank))
     end
@@ -580,7 +263,7 @@ function parts.heap(slots)
   end
 
   function heap.remove(_, slot)
-    check(slot)
+    check_slot(slot)
     if place[slot] == 0 then
       return false
     end
@@ -589,12 +272,12 @@ function parts.heap(slots)
   end
 
   function heap.has(_, slot)
-    check(slot)
+    check_slot(slot)
     return place[slot] ~= 0
   end
 
   function heap.rank(_, slot)
-    check(slot)
+    check_slot(slot)
     if place[slot] ~= 0 then
       return entry[place[slot] - 1].rank
     end
@@ -606,7 +289,7 @@ function parts.heap(slots)
       return count > 0 and entry[0].item or nil
     end
     for i = 0, count - 1 do
-      if tenant_of(entry[i].item) == tenant and (not best or heap_before(entry + i, entry + best)) then
+      if lists.tenant_of(entry[i].item) == tenant and (not best or heap_before(entry + i, entry + best)) then
         best = i
       end
     end

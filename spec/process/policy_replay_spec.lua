@@ -232,6 +232,7 @@ return policy {
     fails({ 1, 'broken' }, write('broken.jsonl', '{"timestamp": 1\n'), '--report', path)
     assert.is_nil(io.open(path))
     assert.is_nil(io.open(path .. '.part'))
+    fails({ 1, '--report', 'Is a directory' }, agents, '--report', directory)
     fails({ 1, '--report', 'No such file or directory' }, agents, '--report', directory .. '/no/such/place.html')
   end)
 

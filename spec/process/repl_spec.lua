@@ -128,7 +128,8 @@ describe('the prompt', function()
 
   describe('reads a pipe', function()
     it('line by line, chunks over several lines, without a prompt', function()
-      local output, errors, status = run('x = {\n1,\n\n2 }\n#x\nfor i = 1, 2 do\n  print(i)\nend\n\n"a" ..\n"b"\n', 'repl')
+      local input = 'x = {\n1,\n\n2 }\n#x\nfor i = 1, 2 do\n  print(i)\nend\n\n"a" ..\n"b"\n'
+      local output, errors, status = run(input, 'repl')
       assert.equal('', errors)
       assert.equal('2\n1\n2\n"ab"\n', output)
       assert.equal(0, status)
@@ -139,19 +140,21 @@ describe('the prompt', function()
       assert.equal('1\n', output)
       assert.equal('prompt:1: x\n', errors)
       assert.equal(1, status)
-      _, errors, status = run('for i = 1, 2 do\n', 'repl')
+      output, errors, status = run('for i = 1, 2 do\n', 'repl')
+      assert.equal('', output)
       assert.equal('the input ends before the code is complete\n', errors)
       assert.equal(1, status)
     end)
 
     it('with its commands', function()
       local path = write('script.lua', 'loaded = 42')
-      local output, errors, status = run(('.load %s\nloaded\n.time loaded + 1\n.help values\n.quit\nerror()\n'):format(path),
-        'repl')
+      local input = ('.load %s\nloaded\n.time loaded + 1\n.help values\n.quit\nerror()\n'):format(path)
+      local output, errors, status = run(input, 'repl')
       assert.equal('', errors)
       assert.truthy(output:match '^42\n43\n%d+%.%d+ ms\nTables are shown sorted')
       assert.equal(0, status)
-      _, errors, status = run('.lod x\n', 'repl')
+      output, errors, status = run('.lod x\n', 'repl')
+      assert.equal('', output)
       assert.truthy(errors:find("did you mean '.load'?", 1, true))
       assert.equal(1, status)
     end)
@@ -212,7 +215,8 @@ describe('the prompt', function()
     it('and says which argument is wrong', function()
       fails('engine:lookup("short")', '5 tokens are no complete chunk: one has 16')
       fails('engine:lookup({ "abc" })', "64 hexadecimal digits (lower case), got 'abc'")
-      fails('engine:lookup(("x"):rep(16), { modle = 1 })', 'unknown option "modle"; expected one of: model, tenant, world')
+      fails('engine:lookup(("x"):rep(16), { modle = 1 })',
+        'unknown option "modle"; expected one of: model, tenant, world')
       fails('engine:store(("x"):rep(16), 1) engine:lookup(("x"):rep(16), { model = "neap-consol" })',
         "did you mean 'neap-console'?")
       fails('engine:store(("x"):rep(32), "abc")', '3 bytes cannot be cut evenly among 2 chunks')
@@ -234,6 +238,51 @@ describe('the prompt', function()
     end)
   end)
 
+  describe('tries policies', function()
+    local trace = 'tests/data/mooncake_conversation.jsonl.xz'
+
+    it('with the figures of neap replay', function()
+      local code = [[
+        local runs = policy.replay { trace = '%s', policies = 'lru,s3fifo:small=0.2', sizes = '5%%', requests = 500 }
+        for _, run in ipairs(runs) do print(run.policy, run.prefix_hit_ratio, run.evictions, run.size_chunks) end
+        return runs]]
+      local output, errors = run('', 'eval', code:format(trace))
+      assert.equal('', errors)
+      local lines = run('', 'replay', trace, '--policy', 'lru,s3fifo:small=0.2', '--size', '5%', '--requests', '500',
+        '--json')
+      for line in lines:gmatch '[^\n]+' do
+        local function field(name) return tonumber(line:match('"' .. name .. '":%s*([%d.e-]+)')) end
+        local expected = ('%s\t%.14g\t%d\t%d\n'):format(line:match '"policy":%s*"([^"]+)"', field 'prefix_hit_ratio',
+          field 'evictions', field 'size_chunks')
+        assert.truthy(output:find(expected, 1, true), expected .. output)
+      end
+      assert.truthy(output:find('size         chunks  policy', 1, true))
+    end)
+
+    it('and plots them', function()
+      local code = 'policy.compare { trace = "%s", policies = "lru,arc", requests = 300 }'
+      local output = run('', 'eval', code:format(trace))
+      assert.truthy(output:find('prefix hit ratio over share of the distinct chunks', 1, true))
+      assert.truthy(output:find('25%%\n'))
+    end)
+
+    it('as they are in their file at that moment', function()
+      local path = write('mine.lua', 'this is no Lua')
+      fails(('local ok, code, message = policy.check "%s" error(message)'):format(path), 'mine.lua:1:')
+      write('mine.lua', assert(server.read 'lua/neap/policies/lru.lua'))
+      evaluates(('(policy.check "%s")'):format(path), 'true')
+    end)
+
+    it('and says what is wrong', function()
+      fails('policy.replay { trace = "x", policy = "lru" }', 'eval:1: policy.replay: unknown option "policy"')
+      fails('policy.replay { trace = "nowhere.jsonl" }', 'nowhere.jsonl')
+      fails(('policy.replay { trace = "%s", policies = "lruu" }'):format(trace), "did you mean 'LRU'?")
+      fails(('policy.replay { trace = "%s", sizes = "x" }'):format(trace), "'x'")
+      fails(('policy.replay { trace = "%s", policies = {} }'):format(trace), 'policies: got 0, expected 1 to 16')
+      fails('policy.names()', "attempt to index global 'policy'", '--guarded')
+    end)
+  end)
+
   describe('has budgets', function()
     it('of time', function()
       fails('while true do end', 'stopped: an evaluation may take 0.2 s here', '--time', '0.2')
@@ -242,7 +291,8 @@ describe('the prompt', function()
     end)
 
     it('of memory, and goes on afterwards', function()
-      fails('local t = {} while true do t[#t + 1] = {} end', 'not enough memory: a session may use 8 MiB', '--memory', '8M')
+      fails('local t = {} while true do t[#t + 1] = {} end', 'not enough memory: a session may use 8 MiB', '--memory',
+        '8M')
       fails('local s = "x" while true do s = s .. s end', 'not enough memory', '--memory', '8M')
       evaluates('neap.buffer(2 ^ 30) == nil, select(2, neap.buffer(2 ^ 30))', 'true\n"ENOMEM"\n'
         .. '"no memory for a buffer of 1073741824 bytes; buffers of this script hold 0"', '--memory', '8M')
@@ -278,8 +328,8 @@ describe('the prompt', function()
       for _, word in ipairs { ... } do words[#words + 1] = quote(word) end
       -- libedit keeps the names of the functions that were added to it, which a leak checker takes for a loss.
       local pipe = assert(io.popen(('env -u LD_PRELOAD ASAN_OPTIONS=detect_leaks=0 TERM=xterm NO_COLOR=1'
-        .. ' XDG_STATE_HOME=%s timeout 120 python3 spec/support/terminal.py %s %s 2>&1; echo "status $?"'):format(directory,
-        write('steps', table.concat(steps, '\n') .. '\n'), table.concat(words, ' '))))
+        .. ' XDG_STATE_HOME=%s timeout 120 python3 spec/support/terminal.py %s %s 2>&1; echo "status $?"'):format(
+        directory, write('steps', table.concat(steps, '\n') .. '\n'), table.concat(words, ' '))))
       local text = pipe:read '*a'
       pipe:close()
       assert.equal('0', text:match 'status (%d+)\n$', text)
@@ -299,8 +349,8 @@ describe('the prompt', function()
         'send print("begun") while true do end\\r', 'expect begun\\r\\n', 'send \\x03', 'expect interrupted',
         'expect neap> ', 'send print("begun") while true do pcall(function() while true do end end) end\\r',
         'expect begun\\r\\n', 'send \\x03', 'expect interrupted', 'expect neap> ',
-        'send print("begun") neap.sleep(3600)\\r', 'expect begun\\r\\n', 'send \\x03', 'expect interrupted', 'expect neap> ',
-        'send 6 * 7\\r', 'expect 42', 'send .quit\\r' }
+        'send print("begun") neap.sleep(3600)\\r', 'expect begun\\r\\n', 'send \\x03', 'expect interrupted',
+        'expect neap> ', 'send 6 * 7\\r', 'expect 42', 'send .quit\\r' }
     end)
 
     it('ends at the third Ctrl-C where code cannot be stopped', function()

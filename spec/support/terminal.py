@@ -51,10 +51,12 @@ def main():
             os.write(fd, wanted)
             continue
         deadline = time.monotonic() + PATIENCE_S
+        again = 0
         while output.find(wanted, used) < 0 and time.monotonic() < deadline:
-            if key:
+            if key and time.monotonic() >= again:
                 os.write(fd, key)
-            if not read_some(min(deadline, time.monotonic() + PRESS_S) if key else deadline) and not key:
+                again = time.monotonic() + PRESS_S
+            if not read_some(again if key else deadline) and not key:
                 break
         at = output.find(wanted, used)
         if at < 0:

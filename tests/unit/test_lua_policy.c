@@ -19,6 +19,7 @@
 #include "policy/registry.h"
 #include "script/lua_policy.h"
 #include "script/script.h"
+#include "trace/trace.h"
 
 static const char *root;
 static uint64_t seed;
@@ -141,47 +142,7 @@ static void twin(pair *p, size_t i) {
 
 /* --- ... over a trace ------------------------------------------------------------------------------------------- */
 
-typedef struct trace {
-  neap__lineage lineage;
-  uint32_t *chunks, *ends;
-  uint32_t requests;
-} trace;
-
-static void trace_add(trace *t, uint32_t id, uint32_t *parent, uint32_t *count) {
-  assert_int_equal(neap__lineage_add(&t->lineage, (id + 1) * UINT64_C(0x9e3779b97f4a7c15), *parent, parent), 0);
-  t->chunks[(*count)++] = *parent;
-}
-
-static void trace_open(trace *t) {
-  char path[4200], *line = NULL;
-  size_t room = 0;
-  uint32_t count = 0;
-  snprintf(path, sizeof(path), "%s/tests/data/agent_trace.txt", root);
-  FILE *file = fopen(path, "r");
-  assert_non_null(file);
-  *t = (trace){.chunks = calloc(70000, sizeof(uint32_t)), .ends = calloc(2000, sizeof(uint32_t))};
-  assert_int_equal(neap__lineage_open(&t->lineage, 8000), 0);
-  while (getline(&line, &room, file) > 0) {
-    uint32_t parent = NEAP__NO_CHUNK;
-    for (char *at = line; *at != '\0' && *at != '\n';) {
-      uint32_t first = (uint32_t)strtoul(at, &at, 10), last = first;
-      if (*at == '-') last = (uint32_t)strtoul(at + 1, &at, 10);
-      while (*at == ' ') at++;
-      for (uint32_t id = first; id <= last; id++) trace_add(t, id, &parent, &count);
-    }
-    t->ends[t->requests++] = count;
-  }
-  free(line);
-  fclose(file);
-}
-
-static void trace_close(trace *t) {
-  neap__lineage_close(&t->lineage);
-  free(t->chunks);
-  free(t->ends);
-}
-
-static void run_trace(const trace *t, const neap_policy *policy, uint32_t share, uint32_t batch) {
+static void run_trace(const neap__trace *t, const neap_policy *policy, uint32_t share, uint32_t batch) {
   neap__ghost_cache *cache;
   neap_error err = {""};
   neap__ghost_stats stats;
@@ -193,10 +154,10 @@ static void run_trace(const trace *t, const neap_policy *policy, uint32_t share,
                                      .seed = 7,
                                      .cost = {.base_us = 10, .slope_us = 0.5}};
   if (neap__ghost_open(&config, &cache, &err) != 0) fail_msg("%s", err.text);
-  for (uint32_t r = 0; r < t->requests; r++) {
-    uint32_t begin = r == 0 ? 0 : t->ends[r - 1];
+  for (uint32_t r = 0; r < t->request_count; r++) {
+    const neap__trace_request *q = &t->requests[r];
     const neap__ghost_request request = {
-        .chunk = t->chunks + begin, .chunks = t->ends[r] - begin, .time_ms = r * 100, .request = r + 1};
+        .chunk = t->chunk + q->first, .chunks = q->chunks, .time_ms = q->time_ms, .request = r + 1};
     neap__ghost_answer found;
     neap__ghost_use(cache, &request, &found);
   }
@@ -207,17 +168,26 @@ static void run_trace(const trace *t, const neap_policy *policy, uint32_t share,
   assert_true(last_compared > 1000);
 }
 
-static void twins_agree_on_a_trace(void **state) {
-  (void)state;
-  trace t;
-  trace_open(&t);
+static void agree_on(const char *file, uint64_t requests) {
+  char path[4200];
+  neap__trace *t = NULL;
+  neap_error err = {""};
+  const neap__trace_options options = {.requests_max = requests};
+  snprintf(path, sizeof(path), "%s/tests/data/%s", root, file);
+  if (neap__trace_load(path, &options, &t, &err) != 0) fail_msg("%s", err.text);
   for (size_t i = 0; i < NEAP_ARRAY_LEN(twins); i++) {
     pair p;
     twin(&p, i);
-    run_trace(&t, &p.table, 2, 1);
-    run_trace(&t, &p.table, 10, 7);
+    run_trace(t, &p.table, 2, 1);
+    run_trace(t, &p.table, 10, 7);
   }
-  trace_close(&t);
+  neap__trace_free(t);
+}
+
+static void twins_agree_on_traces(void **state) {
+  (void)state;
+  agree_on("lmcache_agents_256ch.jsonl.xz", 0);
+  agree_on("mooncake_conversation.jsonl.xz", 3000);
 }
 
 /* --- ... over events of every kind ------------------------------------------------------------------------------ */
@@ -298,6 +268,26 @@ static void twins_agree_on_any_events(void **state) {
   }
 }
 
+/* --- the prelude's parts ------------------------------------------------------------------------------------------ */
+
+/* tests/unit/policy_parts.lua is a policy whose `new` compares each part with a naive model of itself. */
+static void parts_do_what_they_say(void **state) {
+  (void)state;
+  char path[4200], params[64];
+  const neap_policy *policy = NULL;
+  neap_error err = {""};
+  void *self;
+  neap_chunk rows[64] = {0};
+  for (uint32_t s = 0; s < 64; s++) rows[s].tenant = s % 3;
+  snprintf(path, sizeof(path), "%s/tests/unit/policy_parts.lua", root);
+  snprintf(params, sizeof(params), "seed=%u", rnd(1u << 30));
+  const neap_policy_context context = {
+      .size = sizeof(context), .slots = 64, .capacity = 64, .chunk = rows, .params = params};
+  if (neap__lua_policy_load(&(neap__lua_policy_source){.path = path}, &policy, &err) != 0) fail_msg("%s", err.text);
+  if (policy->create(policy, &context, &self, &err) != 0) fail_msg("%s: %s", params, err.text);
+  policy->destroy(self);
+}
+
 /* --- bad policies ----------------------------------------------------------------------------------------------- */
 
 #define HEAD "local policy = require 'neap.policy'\n"
@@ -372,10 +362,11 @@ static void files_that_are_no_policies(void **state) {
 
 static void what_a_sandbox_hides(void **state) {
   (void)state;
-  static const char *const tries[] = {
-      "require 'ffi'",      "require 'neap'", "require 'neap.core'", "io.open('/')",     "os.execute('true')",
-      "debug.getinfo(1)",   "getfenv(1)",     "load('x')",           "package.path()",   "require('jit').on()",
-      "string.dump(print)", "require '../x'", "newproxy()",          "collectgarbage()", "require 'neap.policy_parts'"};
+  static const char *const tries[] = {"require 'ffi'",      "require 'neap.core'", "io.open('/')",
+                                      "os.execute('true')", "debug.getinfo(1)",    "getfenv(1)",
+                                      "setfenv(1, {})",     "package.path()",      "jit.on()",
+                                      "string.dump(print)", "require 'x'",         "require 'neap.policy_parts'",
+                                      "newproxy()",         "collectgarbage()"};
   for (size_t i = 0; i < NEAP_ARRAY_LEN(tries); i++) {
     char text[512];
     const neap_policy *policy;
@@ -667,8 +658,9 @@ static void reloaded_a_thousand_times(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(twins_agree_on_a_trace),
+      cmocka_unit_test(twins_agree_on_traces),
       cmocka_unit_test(twins_agree_on_any_events),
+      cmocka_unit_test(parts_do_what_they_say),
       cmocka_unit_test(files_that_are_no_policies),
       cmocka_unit_test(what_a_sandbox_hides),
       cmocka_unit_test(policies_that_fail),

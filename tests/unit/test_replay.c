@@ -165,7 +165,7 @@ static void shares_add_up(void **state) {
   const neap__replay_share whole = {run.stats.accesses, run.stats.hits, run.stats.prefix_hits};
   assert_memory_equal(&time, &whole, sizeof(whole));
   assert_memory_equal(&tenants, &whole, sizeof(whole));
-  assert_string_equal(input.group_name[NEAP__REPLAY_GROUPS - 1], "all others");
+  assert_string_equal(input.group_name[NEAP__REPLAY_GROUPS - 1], "others");
   neap__replay_input_close(&input);
   neap__trace_free(trace);
 }

@@ -535,7 +535,8 @@ int neap__fetcher_open(const neap__fetcher_config *config, neap__fetcher **out) 
   if (!fr) return NEAP_ENOMEM;
   fr->config = *config;
   fr->waiting_tail = &fr->waiting;
-  neap__loads_config loads = {.l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers, .fate = config->fate};
+  neap__loads_config loads = {
+      .l1 = config->l1, .evictor = config->evictor, .tiers = config->tiers, .fate = config->fate};
   int rc = neap__loads_open(&loads, &fr->loads);
   fr->timer = malloc(sizeof *fr->timer);
   if (rc || !fr->timer) {

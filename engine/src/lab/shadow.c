@@ -24,7 +24,7 @@
 #define NUMBERS_MAX (64u << 20)
 #define CHUNK_KIB 1024u /* before anything is known */
 #define LOOK_MS 20u
-#define STUCK_NS UINT64_C(5000000000)
+#define STUCK_MS 5000u
 #define START_S 5
 #define CLOSE_S 1
 #define PUBLISH 256u /* requests between two looks at the figures, when there is no end of them */
@@ -197,7 +197,9 @@ static bool publish(neap__shadow *s) {
   struct timespec cpu;
   neap__tally window = neap__window_sum(&s->window);
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+  atomic_store(&s->busy_ns, neap__now_ns()); /* it may be told what it has not been told yet */
   if (s->ghost) neap__ghost_stats_get(s->ghost, &ghost);
+  atomic_store(&s->busy_ns, 0);
   pthread_mutex_lock(&s->lock);
   neap__shadow_stats *p = &s->published;
   p->total = s->total;
@@ -312,7 +314,7 @@ static void *run(void *arg) {
     if (good && !atomic_load(&s->stop)) neap__ring_wait(s->ring, LOOK_MS);
   }
   if (!good && s->start_rc == 0) NEAP_LOG_ERROR("shadow %s ends: %s", s->config.spec.text, s->published.why.text);
-  if (s->ghost) close_ghost(s);
+  if (s->ghost) close_ghost(s); /* a policy that hangs here holds up nobody but whoever closes, for a second */
   pthread_mutex_lock(&s->lock);
   s->ended = true;
   pthread_cond_broadcast(&s->changed);
@@ -341,6 +343,7 @@ int neap__shadow_open(const neap__shadow_config *config, neap__shadow **out, nea
     return neap__fail(err, NEAP_ENOMEM, "no memory for a shadow");
   }
   s->config = *config;
+  if (s->config.stuck_ms == 0) s->config.stuck_ms = STUCK_MS;
   s->window.requests_max = NEAP_MAX(config->window, 1);
   s->published = (neap__shadow_stats){
       .state = NEAP__SHADOW_WARMING, .capacity_kib = config->capacity_kib, .opened_ns = neap__now_ns()};
@@ -392,11 +395,11 @@ void neap__shadow_use(neap__shadow *s, const neap__lab_record *request, uint32_t
 void neap__shadow_check(neap__shadow *s) {
   uint64_t busy = atomic_load(&s->busy_ns);
   neap_error why = {""};
-  if (busy == 0 || neap__now_ns() - busy < STUCK_NS) return;
+  if (busy == 0 || neap__now_ns() - busy < (uint64_t)s->config.stuck_ms * 1000000) return;
   neap__shadow_stats now;
   neap__shadow_stats_get(s, &now);
   if (now.state >= NEAP__SHADOW_FAILED) return;
-  neap__fail(&why, NEAP_ETIMEDOUT, "the policy did not come back within %d s", (int)(STUCK_NS / 1000000000u));
+  neap__fail(&why, NEAP_ETIMEDOUT, "the policy did not come back within %" PRIu32 " ms", s->config.stuck_ms);
   set_state(s, NEAP__SHADOW_STUCK, &why);
 }
 

@@ -29,6 +29,7 @@ typedef struct neap__shadow_config {
   neap__policy_spec spec;
   uint64_t capacity_kib;
   uint32_t window;     /* requests */
+  uint32_t stuck_ms;   /* that a request may take; 0: 5000 */
   uint32_t ring_words; /* 0: 256 Ki */
   uint64_t epoch_ns;   /* when time_ms was 0 */
   int64_t loaded_ns;   /* just before the policy's file was read, by the time of day; for the owner */

@@ -11,7 +11,7 @@
 /* Of a chart, in user units; the page scales it. */
 #define WIDTH 560.0
 #define HEIGHT 300.0
-#define LEFT 50.0
+#define LEFT 58.0
 #define RIGHT 104.0 /* names of the lines are written there */
 #define TOP 14.0
 #define BOTTOM 44.0
@@ -376,8 +376,10 @@ void neap__chart_draw_bars(FILE *out, const neap__chart_bars *chart) {
     bool shown = g % (chart->groups / 13 + 1) == 0;
     char cut[64];
     uint32_t letters = (uint32_t)fmax(4, room * (chart->groups / 13 + 1) / 6.2);
-    snprintf(cut, sizeof(cut), "%.*s%s", (int)NEAP_MIN(letters, 56u), chart->group[g],
-             strlen(chart->group[g]) > NEAP_MIN(letters, 56u) ? "..." : "");
+    size_t bytes = strnlen(chart->group[g], NEAP_MIN(letters, 56u));
+    bool whole = chart->group[g][bytes] == '\0';
+    while (bytes > 0 && (chart->group[g][bytes] & 0xc0) == 0x80) bytes--; /* between two characters */
+    snprintf(cut, sizeof(cut), "%.*s%s", (int)bytes, chart->group[g], whole ? "" : "...");
     if (shown) label(out, LEFT + (g + 0.5) * room, HEIGHT - BOTTOM + 17, "x tick", cut);
   }
   fprintf(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", LEFT, WIDTH - 10, HEIGHT - BOTTOM,

@@ -94,7 +94,7 @@ static int group_tenants(neap__replay_input *input) {
     input->group_of[tenants[t].number] = (uint8_t)group;
     if (t < input->groups) input->group_name[group] = trace->tenants[tenants[t].number];
   }
-  if (others) input->group_name[input->groups - 1] = "all others";
+  if (others) input->group_name[input->groups - 1] = "others";
   free(tenants);
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replay/chart.h"
@@ -302,13 +303,16 @@ static void free_report(neap__report *report) {
 int neap__report_open(const char *path, neap__report **out, neap_error *err) {
   neap__report *report = calloc(1, sizeof(*report));
   if (!report) return neap__fail(err, NEAP_ENOMEM, "out of memory");
+  struct stat at;
   report->path = strdup(path);
   if (!report->path || asprintf(&report->part, "%s.part", path) < 0) {
     report->part = NULL;
     free_report(report);
     return neap__fail(err, NEAP_ENOMEM, "out of memory");
   }
-  report->out = fopen(report->part, "w");
+  bool folder = stat(path, &at) == 0 && S_ISDIR(at.st_mode);
+  if (folder) errno = EISDIR;
+  report->out = folder ? NULL : fopen(report->part, "w");
   if (!report->out) {
     int rc = failed(report, "write", err);
     free_report(report);

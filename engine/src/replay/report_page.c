@@ -75,11 +75,11 @@ void neap__page_study_open(FILE *out, uint32_t number, const neap__replay_study 
   char a[32], b[32], c[32];
   fprintf(out, "<section aria-labelledby=\"t%u\">\n<h2 id=\"t%u\">", number, number);
   neap__chart_text(out, trace->name);
-  fprintf(out, "</h2>\n<p class=\"facts\">%s requests, %s chunks, %s distinct; ",
+  fprintf(out, "</h2>\n<p class=\"facts\">%s requests, %s chunks, %s distinct",
           neap__chart_commas(trace->request_count, a), neap__chart_commas(trace->references, b),
           neap__chart_commas(input->distinct, c));
-  if (input->units) fprintf(out, "%.2f GiB distinct; ", (double)input->units_total / 1048576);
-  fprintf(out, "the %s of a prompt is touched first; seed %llu.", input->head_first ? "head" : "tail",
+  if (input->units) fprintf(out, " of %.2f GiB", (double)input->units_total / 1048576);
+  fprintf(out, "; the %s of a prompt is touched first; seed %llu.", input->head_first ? "head" : "tail",
           (unsigned long long)options->seed);
   fprintf(out, " Recomputing a chunk costs %g us + %g us for each one before it, loading it %g us.</p>\n",
           options->cost.base_us, options->cost.slope_us, options->load_us);

@@ -20,12 +20,12 @@
 #define PROBE_SLOTS 64u
 
 /* The members of neap_policy that Lua may have, by the names that the host uses. */
-#define HOOKS(XX)                                                                                       \
-  XX(ON_EVENTS, "on_events")                                                                            \
-  XX(VICTIMS, "victims")                                                                                \
-  XX(SCORE, "score")                                                                                    \
-  XX(STORE_PLAN, "store_plan") XX(LOAD_PLAN, "load_plan") XX(ON_HINT, "on_hint") XX(PREDICT, "predict") \
-      XX(SAVE, "save") XX(LOAD, "load")
+#define HOOKS(XX)              \
+  XX(ON_EVENTS, "on_events")   \
+  XX(VICTIMS, "victims")       \
+  XX(SCORE, "score")           \
+  XX(STORE_PLAN, "store_plan") \
+  XX(LOAD_PLAN, "load_plan") XX(ON_HINT, "on_hint") XX(PREDICT, "predict") XX(SAVE, "save") XX(LOAD, "load")
 enum {
 #define XX(name, text) name,
   HOOKS(XX)
@@ -282,6 +282,7 @@ static int policy_victims(void *self, uint32_t scope, uint32_t *out, uint32_t ma
   uint32_t got = 0;
   while (got < max) {
     uint32_t part = NEAP_MIN(max - got, BOX);
+    memset(p->box->slots, 0xff, part * sizeof(*out)); /* what is not written is no slot */
     int rc = enter(p, VICTIMS, part, scope == NEAP_SCOPE_ALL ? -1 : (int64_t)scope, 1, err);
     if (rc != 0) return rc;
     uint32_t said = result(p);

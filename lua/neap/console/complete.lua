@@ -3,8 +3,8 @@
 -- neap.console.complete - what the text before the cursor may go on with: globals, fields, methods. It looks into
 -- tables and never calls anything.
 
-local KEYWORDS = { 'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for', 'function', 'if', 'in', 'local', 'nil',
-  'not', 'or', 'repeat', 'return', 'then', 'true', 'until', 'while' }
+local KEYWORDS = { 'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for', 'function', 'if', 'in', 'local',
+  'nil', 'not', 'or', 'repeat', 'return', 'then', 'true', 'until', 'while' }
 local CANDIDATES_MAX = 500
 
 -- The tables in which a field of value is looked for, nearest first.

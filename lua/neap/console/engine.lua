@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- neap.console.engine - `engine` at the prompt: looks at the engine, drives it by hand, changes its adapters. The work is
--- C (engine/src/console/); here are defaults, words and types. Functions that wait are marked "awaits".
+-- neap.console.engine - `engine` at the prompt: looks at the engine, drives it by hand, changes its adapters. The work
+-- is C (engine/src/console/); here are defaults, words and types. Functions that wait are marked "awaits".
 
 local await = require 'neap.await'
 

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- neap.console.help - what help() and .help print. The examples are run by a test: each line behind "> " in the topics
--- that `examples` names must work in a fresh session.
+-- neap.console.help - what help() and .help print. What follows a "> " is run by a test, topic after topic.
 
 local TOPICS = {}
 
@@ -13,7 +12,7 @@ next line. Ctrl-C interrupts, Ctrl-D or .quit leaves. Each evaluation may await,
   > engine:status().l1
   > for i = 1, 3 do print(i) end
 
-topics (.help TOPIC): start, commands, engine, store, adapters, values, limits]]
+topics (.help TOPIC): start, commands, engine, store, adapters, policies, values, limits]]
 
 TOPICS.commands = [[
   .help [TOPIC]   this, or one topic
@@ -57,6 +56,15 @@ engine:define(NAME, TEXT) attaches an adapter whose module is TEXT, or reloads i
         lookup = function(_, key) return kept[key.text] ~= nil end,
         load = function(_, key) return false end } }]=])]]
 
+TOPICS.policies = [[
+Policies are tried on recorded requests; not in guarded sessions. A file is read anew each time, so edit and compare:
+
+  policy.names()
+  policy.check './mine.lua'                      true, or what is wrong with it, with file and line
+  policy.compare { trace = 'requests.jsonl', policies = 'lru,s3fifo,./mine.lua', sizes = '1%,5%,25%' }
+  runs = policy.replay { trace = 'requests.jsonl', policies = { 'arc' }, order = 'head' }
+  policy.plot(runs, 'block')]]
+
 TOPICS.values = [[
 Tables are shown sorted, cut where they are deep or long; buffers as their length and first bytes.
 
@@ -66,8 +74,8 @@ Tables are shown sorted, cut where they are deep or long; buffers as their lengt
 
 TOPICS.limits = [[
 Code at the prompt is interpreted, so that Ctrl-C stops any loop. With --trusted it is compiled, and a loop that never
-awaits cannot be stopped: Ctrl-C twice then ends neap. C that does not come back (a pattern that backtracks for ages)
-cannot be stopped in either.
+awaits cannot be stopped: the third Ctrl-C then ends neap. C that does not come back (a pattern that backtracks for
+ages) cannot be stopped in either.
 
   --memory BYTES   of Lua values, and again of buffers (default 1G)
   --time S         of one evaluation (default: no bound)

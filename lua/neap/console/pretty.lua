@@ -89,7 +89,7 @@ function Printer:paint(kind, text)
   return self.options.colour and (COLOURS[kind] or COLOURS.other) .. text .. '\27[0m' or text
 end
 
-function Printer:key(key)
+local function key_text(key)
   if type(key) == 'string' and key:match '^[%a_][%w_]*$' and not KEYWORDS[key] then
     return key
   end
@@ -118,7 +118,7 @@ function Printer:members(t, indent, depth)
   end
   table.sort(keys, before)
   for _, key in ipairs(keys) do
-    add(self:key(key) .. ' = ', rawget(t, key))
+    add(key_text(key) .. ' = ', rawget(t, key))
   end
   return parts, left_out
 end

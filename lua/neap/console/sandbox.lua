@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- neap.console.sandbox - the globals of a guarded session: copies of what cannot reach beyond it. Not there: files,
--- processes, sockets, the FFI, bytecode, debug, modules by name, other adapters. It keeps an operator's typing from doing
--- harm; it has not been built to hold an attacker.
+-- processes, sockets, the FFI, bytecode, debug, modules by name, other adapters. It keeps an operator's typing from
+-- doing harm; it has not been built to hold an attacker.
 
 local neap = require 'neap'
 

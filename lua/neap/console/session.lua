@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
 --
--- neap.console.session - the Lua side of a session (engine/src/script/console.c, which calls the functions returned here
--- in a coroutine, one at a time). Errors are left to C: it knows the traceback, and whether it was an interrupt.
+-- neap.console.session - the Lua side of a session (engine/src/script/console.c, which calls the functions returned
+-- here in a coroutine, one at a time). Errors are left to C: it knows the traceback, and whether it was an interrupt.
 
 local complete = require 'neap.console.complete'
 local help = require 'neap.console.help'
 local new_engine = require 'neap.console.engine'
+local new_policy = require 'neap.console.policy'
 local pretty = require 'neap.console.pretty'
 local sandbox = require 'neap.console.sandbox'
 
@@ -44,6 +45,9 @@ return function(options)
   local env = options.mode == 'guarded' and sandbox() or _G
   local shape = { columns = options.columns, colour = options.colour }
   env.neap = env.neap or require 'neap'
+  if options.engine and options.engine.lab then
+    env.policy = new_policy(options.engine.lab, options.write)
+  end
   if options.engine then
     env.engine = new_engine(options.engine, options.json, options.mode == 'guarded')
   end

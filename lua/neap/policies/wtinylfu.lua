@@ -19,42 +19,38 @@ return policy {
     local window, probation, protected, surplus = policy.lists(ctx.slots, 4)
     local uses = 0 -- since all counts were halved
 
-    local function window_of(capacity)
-      return math.max(1, policy.share(share_window, capacity))
+    local capacity, window_limit, main_limit, probation_limit, protected_limit
+    local function set_limits(now)
+      capacity = now
+      window_limit = math.max(1, policy.share(share_window, now))
+      main_limit = now - math.min(window_limit, now)
+      probation_limit = policy.share(share_probation, main_limit)
+      protected_limit = policy.share(1 - share_probation, main_limit)
     end
-    local function main_of(capacity)
-      return capacity - math.min(window_of(capacity), capacity)
-    end
-    local function probation_limit()
-      return policy.share(share_probation, main_of(ctx.capacity))
-    end
-    local function protected_limit()
-      return policy.share(1 - share_probation, main_of(ctx.capacity))
-    end
-    local sketch = policy.sketch(math.max(1, main_of(ctx.slots)))
+    set_limits(ctx.slots)
+    local sketch = policy.sketch(math.max(1, main_limit))
 
     local function count_use(e)
       sketch:add(e)
       uses = uses + 1
-      if uses >= 32 * math.max(1, main_of(ctx.capacity)) then
+      if uses >= 32 * math.max(1, main_limit) then
         uses = 0
         sketch:halve()
       end
     end
     -- Up to protected, whose oldest goes back if it is full. Shares are rounded down, so probation may then be over.
-    local function use(slot)
-      local was_on_probation = probation:has(slot)
+    local function use(slot, was_on_probation)
       protected:push(slot)
-      if protected:count() > protected_limit() then
+      if protected:count() > protected_limit then
         probation:push(protected:oldest())
       end
-      if was_on_probation and probation:count() > probation_limit() then
+      if was_on_probation and probation:count() > probation_limit then
         surplus:push(probation:oldest())
       end
     end
     -- From the window to the main part.
     local function admit(slot)
-      if probation:count() >= probation_limit() and protected:count() < protected_limit() then
+      if probation:count() >= probation_limit and protected:count() < protected_limit then
         protected:push(slot)
       else
         probation:push(slot)
@@ -82,12 +78,16 @@ return policy {
         window:push(slot)
       end,
       hit = function(slot, e)
-        if window:owns(slot) and count_window ~= 0 or (window:home(slot) or 1) > 1 then
+        local home = window:home(slot) -- 1: the window
+        if ctx.capacity ~= capacity then
+          set_limits(ctx.capacity)
+        end
+        if home and (home > 1 or count_window ~= 0) then
           count_use(e)
         end
-        if probation:has(slot) or protected:has(slot) then
-          use(slot)
-        elseif surplus:has(slot) then
+        if home == 2 and probation:has(slot) or home == 3 and protected:has(slot) then
+          use(slot, home == 2)
+        elseif home == 4 and surplus:has(slot) then
           probation:push(slot)
         else
           window:touch(slot)
@@ -101,8 +101,8 @@ return policy {
         return window:remove(slot) or probation:remove(slot) or protected:remove(slot) or surplus:remove(slot)
       end,
       victims = function(out, max, tenant)
-        local capacity = ctx.capacity
-        while window:count() > window_of(capacity) and probation:count() + protected:count() < main_of(capacity) do
+        set_limits(ctx.capacity)
+        while window:count() > window_limit and probation:count() + protected:count() < main_limit do
           admit(window:oldest())
         end
         for i = 0, max - 1 do
