@@ -98,6 +98,7 @@ static void count_event(void *ctx, const neap_event *events, uint32_t count) {
 
 int main(int argc, char **argv) {
   uint64_t objects = argc > 1 ? strtoull(argv[1], NULL, 10) : 300000;
+  static _Atomic uint32_t wanted; /* nothing optional at first */
   uint64_t batches = argc > 2 ? strtoull(argv[2], NULL, 10) : 5000, prompts = objects / PREFIX, events = 0;
   must(prompts > 0 && objects < (1u << 27) && batches > 0, "expected 16 or more objects and a batch");
   neap__l1_config config = {.pool_bytes = (objects + 1024) * OBJECT_BYTES,
@@ -105,7 +106,8 @@ int main(int argc, char **argv) {
                             .chunk_tokens = 256,
                             .slots_max = (uint32_t)objects + 1024,
                             .emit = count_event,
-                            .emit_ctx = &events};
+                            .emit_ctx = &events,
+                            .wanted = &wanted};
   neap__l1 *l1;
   neap_error err = {""};
   must(neap__l1_open(&config, &l1, NULL, &err) == 0, err.text);
@@ -120,10 +122,14 @@ int main(int argc, char **argv) {
 
   double cold = acquire_release(l1, prompts, batches, false), hot = acquire_release(l1, 16, batches, false);
   double touched = acquire_release(l1, 16, batches, true);
+  wanted = NEAP_WANTS(PIN) | NEAP_WANTS(UNPIN);
+  double pinned = acquire_release(l1, 16, batches, false);
   must(neap__l1_check(l1, &err) == 0, err.text);
-  printf("{\"bench\":\"l1\",\"objects\":%" PRIu64 ",\"reserve_commit_ns\":%.0f,\"acquire_release_16_ns\":%.0f,"
-         "\"acquire_release_16_cold_ns\":%.0f,\"acquire_touch_release_16_ns\":%.0f,\"metadata_bytes\":%.0f}\n",
-         objects, store_ns, hot, cold, touched, metadata);
+  printf("{\"bench\":\"l1\",\"objects\":%" PRIu64
+         ",\"reserve_commit_ns\":%.0f,\"acquire_release_16_ns\":%.0f,"
+         "\"acquire_release_16_cold_ns\":%.0f,\"acquire_touch_release_16_ns\":%.0f,\"acquire_release_16_told_ns\":%.0f,"
+         "\"metadata_bytes\":%.0f}\n",
+         objects, store_ns, hot, cold, touched, pinned, metadata);
   neap__l1_close(l1, false);
   return 0;
 }

@@ -87,7 +87,7 @@ typedef struct neap_chunk {
   uint16_t hits;    /* since it was inserted, saturating */
   uint16_t pos;
   uint16_t children; /* resident chunks that continue it, saturating; kept where a policy asks for leaves */
-  uint8_t tiers;     /* bit t: tier t has it; kept if STORED is wanted */
+  uint8_t tiers;     /* bit t: tier t has it; kept if STORED is wanted or plans are made */
   uint8_t state;     /* 0: empty; the engine's own otherwise */
 } neap_chunk;
 

@@ -518,9 +518,12 @@ bool neap__instance_works(const neap__instance *in) { return !in->out; }
 
 uint32_t neap__instance_wants(const neap__instance *in) {
   const uint32_t known = (NEAP_WANTS(TICK) << 1) - 2, leaves = NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF);
+  const neap_policy *p = in->policy;
   if (in->out) return lru->wants;
-  uint32_t wants = in->policy->wants & known;
-  return wants & leaves || in->policy->constraint & NEAP_EVICT_LEAF ? wants | leaves : wants;
+  uint32_t wants = p->wants & known;
+  if (wants & leaves || p->constraint & NEAP_EVICT_LEAF) wants |= leaves;
+  if (p->store_plan || p->load_plan) wants |= NEAP_WANTS(STORED) | NEAP_WANTS(LOADED);
+  return wants;
 }
 
 void neap__instance_stats_get(const neap__instance *in, neap__instance_stats *out) {

@@ -41,7 +41,8 @@ neap_chunk *neap__instance_chunks(neap__instance *instance);
 neap_policy_context *neap__instance_context(neap__instance *instance);
 const neap_policy *neap__instance_policy(neap__instance *instance);
 /* The events that it acts on now, NEAP_WANTS(...): LEAF and UNLEAF together, if the policy wants either or may only
- * evict leaves; those of the built-in if the policy is out. */
+ * evict leaves; STORED and LOADED also if it makes plans, for their rows; those of the built-in if the policy is out.
+ */
 uint32_t neap__instance_wants(const neap__instance *instance);
 bool neap__instance_works(const neap__instance *instance); /* it is not out */
 
