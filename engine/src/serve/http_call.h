@@ -22,7 +22,7 @@ typedef struct neap__http_call {
   size_t body_bytes, body_cap;
   bool body_refused; /* larger than NEAP_HTTP_BODY_MAX, or no memory */
   bool waiting;
-  bool queued; /* the handler has queued a response of its own */
+  bool queued;                                  /* the handler has queued a response of its own */
   void (*resume)(struct neap__http_call *call); /* runs once awake */
   void *state;                                  /* the waiting handler's */
   unsigned status;

@@ -23,9 +23,9 @@ typedef struct neap__session {
   neap__fetch *fetch; /* of the lookup, until its result is collected */
   const char *model;  /* of the last key; interned, NULL before the first */
   uint32_t world_size, tenant;
-  uint32_t chunks;     /* whole chunks of the last token list */
-  uint32_t hit_chunks; /* result of the lookup */
-  uint32_t l1_chunks;  /* how much of the prefix L1 had by itself */
+  uint32_t chunks;        /* whole chunks of the last token list */
+  uint32_t hit_chunks;    /* result of the lookup */
+  uint32_t l1_chunks;     /* how much of the prefix L1 had by itself */
   uint32_t asked_chunks;  /* of the last lookup, 0 before it */
   uint32_t stored_chunks; /* the first so many were stored or found being so */
   uint32_t rows, readers;
