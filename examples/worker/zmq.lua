@@ -23,13 +23,15 @@ int zmq_msg_close(neap_zmq_msg *msg);
 int zmq_poll(neap_zmq_pollitem *items, int count, long timeout_ms);
 int zmq_errno(void);
 const char *zmq_strerror(int code);
+void *dlopen(const char *name, int flags);
 ]]
 
 -- The plain name is there with the development package only.
 local found, lib = pcall(ffi.load, 'zmq')
 if not found then lib = ffi.load 'libzmq.so.5' end
--- Kept until the process ends: a collected handle would unload the library below the threads of an open context.
-debug.getregistry()['neap.examples.zmq'] = lib
+-- Stays loaded until the process is gone: when Lua ends, or collects the handle, threads of an open context still run.
+local LAZY, NODELETE = 0x1, 0x1000
+assert(ffi.C.dlopen('libzmq.so.5', LAZY + NODELETE) ~= nil)
 
 local DEALER, LINGER, RECONNECT_IVL, SNDHWM, RCVHWM, SNDMORE, POLLIN, EINTR = 5, 17, 18, 23, 24, 2, 1, 4
 
