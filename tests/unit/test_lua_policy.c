@@ -699,6 +699,32 @@ static void reloaded_a_thousand_times(void **state) {
   neap__instance_close(in);
 }
 
+/* What is loaded stays, so there is an end to it. The last test: no new policy can be loaded in this process. */
+static void versions_without_end_are_refused(void **state) {
+  (void)state;
+  const size_t room = 1 << 20;
+  const neap_policy *first = NULL, *policy;
+  neap_error err = {""};
+  char *text = malloc(room);
+  uint32_t n = 0;
+  int rc = 0;
+  for (; n < 100 && rc == 0; n++) {
+    int used = snprintf(text, room, "%s --%u", WITH(LIST POP), n);
+    memset(text + used, '-', room - 1 - (size_t)used);
+    text[room - 1] = '\0';
+    rc = load_text(text, false, &policy, &err);
+    if (first == NULL) first = policy;
+  }
+  assert_int_equal(rc, NEAP_ELIMIT);
+  assert_true(n > 50 && n < 66);
+  expect(err.text, "bad.lua: policies of 64 MiB have been loaded, and stay");
+  snprintf(text + strlen(WITH(LIST POP)), 5, " --0");
+  text[strlen(text)] = '-';
+  assert_int_equal(load_text(text, false, &policy, &err), 0); /* an old one is there */
+  assert_ptr_equal(policy, first);
+  free(text);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(twins_agree_on_traces),
@@ -715,6 +741,7 @@ int main(void) {
       cmocka_unit_test(state_is_saved),
       cmocka_unit_test(places_are_told),
       cmocka_unit_test(reloaded_a_thousand_times),
+      cmocka_unit_test(versions_without_end_are_refused),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }
