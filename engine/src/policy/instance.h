@@ -6,7 +6,8 @@
  * Every answer is checked: victims are slots, resident, proposed once, leaves where the policy says so. Short answers
  * are completed in recency order. A policy that returns an error, or whose answers are refused too often, is out: the
  * built-in LRU goes on from the recency order of the residents, and stays until neap__instance_switch. Used by the
- * live stream, by shadows and by replays alike. One thread at a time. */
+ * live stream, by shadows and by replays alike: what is to be said of a policy that is out is theirs to say. One thread
+ * at a time. */
 #pragma once
 #include <neap/policy.h>
 
@@ -54,7 +55,8 @@ void neap__instance_hint(neap__instance *instance, const neap_hint *hints, uint3
 uint32_t neap__instance_predict(neap__instance *instance, neap_hint *out, uint32_t max);
 
 /* Changes the policy, or starts the same one again: a new instance of it is created and told of all residents in
- * recency order, then takes over. On failure everything is as it was. */
+ * recency order, then takes over. Which tiers have them is told (STORED) as far as a policy before asked for it. On
+ * failure everything is as it was. */
 int neap__instance_switch(neap__instance *instance, const neap_policy *policy, const char *params, neap_error *err);
 
 typedef struct neap__instance_stats {
