@@ -20,6 +20,7 @@
 
 typedef struct puppet {
   int alive;
+  int loads, save_rc, load_rc;
   int create_said, create_rc, events_rc, victims_rc, score_rc, plan_rc;
   uint32_t say[SLOTS], say_count;
   double score[SLOTS];
@@ -378,6 +379,44 @@ static void a_create_that_returns_more_than_0_has_worked(void **state) {
   neap__instance_close(in);
 }
 
+static int64_t save(void *self, void *bytes, uint64_t room, neap_error *err) {
+  const puppet *p = self;
+  if (p->save_rc < 0) return neap__fail(err, (int)p->save_rc, "mine.lua:17: boom");
+  if (room >= 5) memcpy(bytes, "learnt", 5);
+  return 5;
+}
+
+static int load(void *self, const void *bytes, uint64_t count, neap_error *err) {
+  puppet *p = self;
+  if (p->load_rc != 0) return neap__fail(err, p->load_rc, "mine.lua:19: what is this?");
+  assert_int_equal(count, 5);
+  assert_memory_equal(bytes, "learn", 5);
+  assert_int_equal(p->heard_count, 0); /* before the first event */
+  p->loads++;
+  return 0;
+}
+
+static void what_a_policy_has_learnt_outlives_a_reload(void **state) {
+  (void)state;
+  neap_policy learns = obedient, other = obedient;
+  learns.save = other.save = save, learns.load = other.load = load, other.name = "another";
+  neap__instance *in = open_instance(&learns);
+  neap_error err = {""};
+  fill(in, 3);
+  it.heard_count = 0;
+  assert_int_equal(neap__instance_switch(in, &learns, "", &err), 0);
+  assert_int_equal(it.loads, 1);
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), 0); /* another one's state is its own */
+  assert_int_equal(it.loads, 1);
+  it.load_rc = NEAP_ESCRIPT;
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), NEAP_ESCRIPT);
+  assert_string_equal(err.text, "mine.lua:19: what is this?");
+  it.save_rc = NEAP_ESCRIPT; /* nothing to load */
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), 0);
+  assert_int_equal(it.alive, 1);
+  neap__instance_close(in);
+}
+
 static void a_switch_that_fails_changes_nothing(void **state) {
   (void)state;
   neap__instance *in = open_instance(&neap__policy_lru);
@@ -499,6 +538,7 @@ int main(void) {
       CASE(a_tenants_slots_are_scored_and_then_completed),
       CASE(a_switch_tells_of_the_residents_in_order_of_use),
       CASE(a_switch_tells_which_tiers_have_a_resident),
+      CASE(what_a_policy_has_learnt_outlives_a_reload),
       CASE(a_create_that_returns_more_than_0_has_worked),
       CASE(a_switch_that_fails_changes_nothing),
       CASE(victims_that_are_out_survive_a_switch),

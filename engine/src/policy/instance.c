@@ -21,6 +21,7 @@ enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a vict
 #define SAMPLE 64u /* slots that a score is asked for at once; Hyperbolic caching (Blankstein et al., 2017) uses 64 */
 #define DRAWS 8u   /* per slot of the sample, when most residents are out of scope */
 #define FILTERED 256u
+#define STATE_MAX (64 << 20)
 #define RETOLD 12u         /* INSERT, HIT, UNLEAF, PIN, and a STORED for each bit of a row's tiers */
 #define REFUSED_MAX 10000u /* so many, and nine times what was accepted, are nonsense */
 
@@ -447,6 +448,25 @@ static int pool_fill(const neap__instance *in, const neap_policy *policy, pool *
   return 0;
 }
 
+/* What a policy has learnt goes on in the next one of its name. State that cannot be had is left behind; state that is
+ * not taken is the next one's failure. */
+static int hand_over(neap__instance *in, const neap_policy *policy, void *self, neap_error *err) {
+  const neap_policy *from = in->policy;
+  if (from == NULL || in->out || !from->save || !policy->load || strcmp(from->name, policy->name) != 0) return 0;
+  NO_ERROR(why);
+  int64_t bytes = from->save(in->self, NULL, 0, &why), got = NEAP_ELIMIT;
+  void *state = bytes >= 0 && bytes <= STATE_MAX ? malloc((size_t)bytes + 1) : NULL;
+  if (state != NULL) got = from->save(in->self, state, (uint64_t)bytes, &why);
+  int rc = 0;
+  if (got >= 0 && got <= bytes)
+    rc = NEAP_MIN(policy->load(self, state, (uint64_t)got, err), 0);
+  else
+    NEAP_LOG_WARN("policy %s: its state is left behind: %s", from->name,
+                  why.text[0] ? why.text : "save promised another size than it took, or more than 64 MiB");
+  free(state);
+  return rc;
+}
+
 int neap__instance_switch(neap__instance *in, const neap_policy *policy, const char *params, neap_error *err) {
   int rc = neap__policy_check(policy, err);
   if (rc != 0) return rc;
@@ -457,11 +477,11 @@ int neap__instance_switch(neap__instance *in, const neap_policy *policy, const c
   in->context.params = copy;
   rc = pool_fill(in, policy, &fresh, err);
   if (rc == 0) rc = NEAP_MIN(policy->create(policy, &in->context, &self, err), 0);
-  if (rc == 0 && in->residents != 0) {
-    rc = retell_all(in, policy, self, err);
-    if (rc != 0) policy->destroy(self);
-  }
+  bool created = rc == 0;
+  if (rc == 0) rc = hand_over(in, policy, self, err);
+  if (rc == 0 && in->residents != 0) rc = retell_all(in, policy, self, err);
   if (rc != 0) {
+    if (created) policy->destroy(self);
     in->context.params = before;
     pool_free(&fresh);
     free(copy);

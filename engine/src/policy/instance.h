@@ -54,8 +54,8 @@ bool neap__instance_load_plan(neap__instance *instance, neap_load_plan *plan);
 void neap__instance_hint(neap__instance *instance, const neap_hint *hints, uint32_t count);
 uint32_t neap__instance_predict(neap__instance *instance, neap_hint *out, uint32_t max);
 
-/* Changes the policy, or starts the same one again: a new instance of it is created and told of all residents in
- * recency order, then takes over. Which tiers have them is told (STORED) as far as a policy before asked for it. On
+/* Changes the policy, or starts the same one again: a new instance of it is created, given what one of its name before
+ * it saved (at most 64 MiB) and told of all residents in recency order, then takes over. Which tiers have them is told (STORED) as far as a policy before asked for it. On
  * failure everything is as it was. */
 int neap__instance_switch(neap__instance *instance, const neap_policy *policy, const char *params, neap_error *err);
 
