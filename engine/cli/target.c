@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli/target.c - see target.h: the options, and the session in this process. The other one is remote.c. */
+ * cli/target.c - see target.h: the options, and the session in this process. The other one is connection.c. */
 #include "target.h"
 
 #include <dirent.h>
@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "connection.h"
 #include "console/bind.h"
 #include "prompt_lab.h"
-#include "remote.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define CLOSE_MS 5000u
@@ -26,7 +26,7 @@ struct neap__target {
   neap__engine *engine;
   neap__bind *bind;
   neap__console *console;
-  neap__remote *remote; /* NULL: the others are there */
+  neap__connection *connection; /* NULL: the others are there */
 };
 
 const char neap__target_help[] =
@@ -180,7 +180,8 @@ int neap__target_open(const neap__target_config *config, neap__target **out, nea
   if (!t) return neap__fail(err, NEAP_ENOMEM, "out of memory");
   t->config = config;
   if (config->connect) {
-    rc = neap__remote_open(config->connect, config->token, config->token_file, write_out, NULL, &t->remote, err);
+    rc =
+        neap__connection_open(config->connect, config->token, config->token_file, write_out, NULL, &t->connection, err);
   } else {
     rc = open_engine(t, err);
     if (rc == 0) rc = open_session(t, err);
@@ -196,7 +197,7 @@ int neap__target_open(const neap__target_config *config, neap__target **out, nea
 void neap__target_close(neap__target *t) {
   if (!t) return;
   bool clean = true;
-  neap__remote_close(t->remote);
+  neap__connection_close(t->connection);
   if (t->console) neap__console_interrupt(t->console);
   if (t->bind) clean = neap__bind_shut(t->bind, CLOSE_MS);
   clean = neap__console_close(t->console, CLOSE_MS) && clean;
@@ -213,7 +214,7 @@ void neap__target_close(neap__target *t) {
 
 int neap__target_eval(neap__target *t, neap__console_kind kind, const char *text, const char *name, bool json,
                       neap__console_status *status, char **answer, neap_error *err) {
-  if (t->remote) return neap__remote_eval(t->remote, kind, text, name, json, status, answer, err);
+  if (t->connection) return neap__connection_eval(t->connection, kind, text, name, json, status, answer, err);
   neap__console_call call = {.kind = kind, .text = text, .bytes = strlen(text), .name = name, .json = json};
   NEAP_ASSERT(neap__console_wait(t->console, &call) == 0);
   *status = call.status;
@@ -222,8 +223,8 @@ int neap__target_eval(neap__target *t, neap__console_kind kind, const char *text
 }
 
 void neap__target_interrupt(neap__target *t) {
-  if (t->remote)
-    neap__remote_interrupt(t->remote);
+  if (t->connection)
+    neap__connection_interrupt(t->connection);
   else
     neap__console_interrupt(t->console);
 }

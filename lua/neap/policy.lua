@@ -108,7 +108,7 @@ local blame, meant, show = check.blame, check.meant, check.show
 ---@field on_hint? fun(hints: table<integer, neap.Hint>, n: integer)
 ---@field predict? fun(out: table<integer, neap.Hint>, max: integer): integer writes h1 and h2 of chunks that should
 ---come up from the second level now, and returns how many
----@field save? fun(): string state for another instance of this policy
+---@field save? fun(): string state for another instance of this policy: for what it has learnt to outlive a reload
 ---@field load? fun(state: string) before the first event
 
 ---@class neap.Hint

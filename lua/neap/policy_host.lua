@@ -135,12 +135,12 @@ local function make_context(box, params)
     return slots
   end
   lists.set_tenants(function(slot)
-    return rows[slot].tenant
+    return slot < slots and rows[slot].tenant -- a part may be made for more slots than there are
   end)
   local function capacity()
     return box.capacity
   end
-    local fields = {
+  local fields = {
     slots = slots,
     seed = tonumber(context.seed),
     params = record('ctx.params', params),
@@ -327,13 +327,10 @@ end
 
 -- Copies of the chunks and tiers of a plan: what C passes ends with the call.
 local function make_plan_parts()
-  local plan, chunks, tiers, room = nil, nil, {}, 0
+  local chunks, tiers, room = nil, {}, 0
   local kept = {} -- what was outgrown; a policy may still hold a row of it
-  local function count_chunks()
-    return plan.chunks
-  end
   local function take(given)
-    plan = given
+    local count = given.chunks
     if room < given.chunks then
       room = math.max(64, given.chunks, room * 2)
       chunks = ffi.new('neap_plan_chunk[?]', room)
@@ -353,7 +350,7 @@ local function make_plan_parts()
       tiers[t] = nil
     end
     local rows = cast('const neap_plan_chunk *', chunks)
-    return view('plan.chunk', rows, count_chunks), tiers
+    return view('plan.chunk', rows, function() return count end), tiers
   end
   return take
 end

@@ -20,10 +20,11 @@
 
 typedef struct puppet {
   int alive;
-  int create_rc, events_rc, victims_rc, score_rc, plan_rc;
+  int loads, save_rc, load_rc;
+  int create_said, create_rc, events_rc, victims_rc, score_rc, plan_rc;
   uint32_t say[SLOTS], say_count;
   double score[SLOTS];
-  neap_event heard[4 * SLOTS];
+  neap_event heard[8 * SLOTS];
   uint32_t heard_count;
   void (*spoil_store)(neap_store_plan *plan);
   void (*spoil_load)(neap_load_plan *plan);
@@ -36,7 +37,7 @@ static int create(const neap_policy *policy, const neap_policy_context *context,
   if (it.create_rc != 0) return neap__fail(err, it.create_rc, "mine.lua:3: no");
   it.alive++;
   *self = &it;
-  return 0;
+  return it.create_said;
 }
 
 static void destroy(void *self) { ((puppet *)self)->alive--; }
@@ -345,6 +346,77 @@ static void a_switch_tells_of_the_residents_in_order_of_use(void **state) {
   neap__instance_close(in);
 }
 
+static void a_switch_tells_which_tiers_have_a_resident(void **state) {
+  (void)state;
+  neap__instance *in = open_instance(&neap__policy_lru);
+  fill(in, 200);
+  for (uint32_t slot = 0; slot < 200; slot++)
+    for (uint8_t tier = 0; tier < 8; tier++) {
+      const neap_event ev = {.slot = slot, .type = tier % 2 ? NEAP_EV_LOADED : NEAP_EV_STORED, .detail = tier};
+      if (slot >> tier & 1) neap__instance_deliver(in, &ev, 1);
+    }
+  neap_error err = {""};
+  assert_int_equal(neap__instance_switch(in, &obedient, "", &err), 0);
+  uint32_t tiers[200] = {0};
+  for (uint32_t i = 0; i < it.heard_count; i++) {
+    const neap_event *ev = &it.heard[i];
+    assert_true(ev->type == NEAP_EV_INSERT || ev->type == NEAP_EV_STORED);
+    if (ev->type == NEAP_EV_STORED) tiers[ev->slot] |= 1u << ev->detail;
+  }
+  for (uint32_t slot = 0; slot < 200; slot++) assert_int_equal(tiers[slot], slot);
+  neap__instance_close(in);
+}
+
+/* A hook returns 0 or more when it worked. */
+static void a_create_that_returns_more_than_0_has_worked(void **state) {
+  (void)state;
+  it.create_said = 7;
+  neap__instance *in = open_instance(&obedient);
+  fill(in, 3);
+  neap_error err = {""};
+  assert_int_equal(neap__instance_switch(in, &obedient, "", &err), 0);
+  assert_int_equal(it.alive, 1);
+  neap__instance_close(in);
+}
+
+static int64_t save(void *self, void *bytes, uint64_t room, neap_error *err) {
+  const puppet *p = self;
+  if (p->save_rc < 0) return neap__fail(err, (int)p->save_rc, "mine.lua:17: boom");
+  if (room >= 5) memcpy(bytes, "learnt", 5);
+  return 5;
+}
+
+static int load(void *self, const void *bytes, uint64_t count, neap_error *err) {
+  puppet *p = self;
+  if (p->load_rc != 0) return neap__fail(err, p->load_rc, "mine.lua:19: what is this?");
+  assert_int_equal(count, 5);
+  assert_memory_equal(bytes, "learn", 5);
+  assert_int_equal(p->heard_count, 0); /* before the first event */
+  p->loads++;
+  return 0;
+}
+
+static void what_a_policy_has_learnt_outlives_a_reload(void **state) {
+  (void)state;
+  neap_policy learns = obedient, other = obedient;
+  learns.save = other.save = save, learns.load = other.load = load, other.name = "another";
+  neap__instance *in = open_instance(&learns);
+  neap_error err = {""};
+  fill(in, 3);
+  it.heard_count = 0;
+  assert_int_equal(neap__instance_switch(in, &learns, "", &err), 0);
+  assert_int_equal(it.loads, 1);
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), 0); /* another one's state is its own */
+  assert_int_equal(it.loads, 1);
+  it.load_rc = NEAP_ESCRIPT;
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), NEAP_ESCRIPT);
+  assert_string_equal(err.text, "mine.lua:19: what is this?");
+  it.save_rc = NEAP_ESCRIPT; /* nothing to load */
+  assert_int_equal(neap__instance_switch(in, &other, "", &err), 0);
+  assert_int_equal(it.alive, 1);
+  neap__instance_close(in);
+}
+
 static void a_switch_that_fails_changes_nothing(void **state) {
   (void)state;
   neap__instance *in = open_instance(&neap__policy_lru);
@@ -465,6 +537,9 @@ int main(void) {
       CASE(a_score_that_is_no_number_ends_it),
       CASE(a_tenants_slots_are_scored_and_then_completed),
       CASE(a_switch_tells_of_the_residents_in_order_of_use),
+      CASE(a_switch_tells_which_tiers_have_a_resident),
+      CASE(what_a_policy_has_learnt_outlives_a_reload),
+      CASE(a_create_that_returns_more_than_0_has_worked),
       CASE(a_switch_that_fails_changes_nothing),
       CASE(victims_that_are_out_survive_a_switch),
       CASE(a_policy_that_is_out_comes_back_when_told),

@@ -537,6 +537,36 @@ static void what_is_predicted_comes_up_while_nothing_else_does(void **state) {
   assert_true(told.heard_count >= 2 && told.heard[0].type == NEAP_EV_TICK);
 }
 
+static bool has_second_row(flow_rig *rig) {
+  neap__key key = flow_key(rig, 2, 1);
+  bool present;
+  neap__l1_contains(rig->l1, 1, &key, &present);
+  return present;
+}
+
+static void one_rank_that_is_gone_does_not_keep_the_others_down(void **state) {
+  flow_rig *rig = *state;
+  static neap_policy p; /* outlives the engine */
+  p = planner;
+  p.predict = told_predict;
+  p.store_plan = NULL;
+  p.load_plan = NULL;
+  told.predict[0].h1 = 2;
+  told.predict_count = 1;
+  rig->config.l1.pool_bytes = 2048 * FLOW_BYTES;
+  flow_open(rig, 1);
+  rule(rig, &p);
+  flow_put(0, 2, 0);
+  flow_put(0, 2, 1);
+  flow_fetch *f = flow_ask_rows(rig, 2, 1, 2, false); /* makes them known */
+  assert_int_equal(flow_answer(f), 1);
+  flow_end(f);
+  flow_force(0, NEAP_OP_LOOKUP, 2, NEAP_ENOENT);
+  neap__l1_clear(rig->l1, true);
+  assert_true(within_10s(has_second_row, rig));
+  assert_false(flow_resident(rig, 2));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, flow_teardown)
 
 int main(void) {
@@ -558,6 +588,7 @@ int main(void) {
       TEST(a_lookup_teaches_what_continues_what),
       TEST(a_new_policy_hears_of_the_leases_that_there_are),
       TEST(what_is_predicted_comes_up_while_nothing_else_does),
+      TEST(one_rank_that_is_gone_does_not_keep_the_others_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -564,6 +564,49 @@ static void isolation_gives_each_tenant_a_policy_of_its_own(void **state) {
   bench_close(&b);
 }
 
+static uint32_t heard_types, heard_count;
+
+static int heard_create(const neap_policy *policy, const neap_policy_context *c, void **self, neap_error *err) {
+  (void)policy, (void)c, (void)err;
+  *self = &heard_types;
+  return 0;
+}
+static void heard_destroy(void *self) { (void)self; }
+static int heard_events(void *self, const neap_event *events, uint32_t count, neap_error *err) {
+  (void)self, (void)err;
+  for (uint32_t i = 0; i < count; i++) heard_types |= 1u << events[i].type;
+  heard_count += count;
+  return 0;
+}
+static int heard_victims(void *self, uint32_t scope, uint32_t *out, uint32_t max, neap_error *err) {
+  (void)self, (void)scope, (void)out, (void)max, (void)err;
+  return 0;
+}
+
+static void an_isolated_policy_hears_what_it_wants_only(void **state) {
+  (void)state;
+  static const neap_policy inner = {.magic = NEAP_POLICY_MAGIC,
+                                    .abi = NEAP_POLICY_ABI,
+                                    .size = sizeof(neap_policy),
+                                    .wants = NEAP_WANTS(INSERT) | NEAP_WANTS(REMOVE),
+                                    .name = "hears",
+                                    .create = heard_create,
+                                    .destroy = heard_destroy,
+                                    .on_events = heard_events,
+                                    .victims = heard_victims};
+  static neap__isolated isolated;
+  neap__isolated_init(&isolated, &inner);
+  bench b = bench_of(&isolated.table, "");
+  const neap_event_type types[] = {NEAP_EV_INSERT, NEAP_EV_HIT, NEAP_EV_HIT, NEAP_EV_KEEP, NEAP_EV_REMOVE};
+  neap_event events[NEAP_ARRAY_LEN(types)];
+  for (uint32_t i = 0; i < NEAP_ARRAY_LEN(types); i++)
+    events[i] = (neap_event){.slot = 3, .type = (uint8_t)types[i], .tenant = 1};
+  assert_int_equal(b.policy->on_events(b.self, events, NEAP_ARRAY_LEN(types), NULL), 0);
+  assert_int_equal(heard_types, inner.wants);
+  assert_int_equal(heard_count, 2);
+  bench_close(&b);
+}
+
 static void noop_proposes_nothing(void **state) {
   (void)state;
   bench b = bench_open("noop");
@@ -593,6 +636,7 @@ int main(void) {
       cmocka_unit_test(belady_refuses_to_work_without_the_future),
       cmocka_unit_test(random_names_the_same_slots_for_the_same_seed),
       cmocka_unit_test(isolation_gives_each_tenant_a_policy_of_its_own),
+      cmocka_unit_test(an_isolated_policy_hears_what_it_wants_only),
       cmocka_unit_test(noop_proposes_nothing),
       cmocka_unit_test(lru_answers_like_its_model),
       cmocka_unit_test(isolated_lru_answers_like_its_model),

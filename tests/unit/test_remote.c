@@ -120,6 +120,37 @@ static void a_lua_policy_reads_rows_and_scores(void **state) {
   neap__instance_close(in);
 }
 
+/* Who continues whom, and which tiers have it, is in the rows of a policy that asks for no such event. */
+static void rows_are_kept_without_events(void **state) {
+  (void)state;
+  static const char body[] =
+      "return policy { name = 'rows', constraint = 'leaf', new = function(ctx) return {\n"
+      "insert = function() end, store_plan = function() end,\n"
+      "victim = function() error(('%d of %d, %d'):format(ctx.chunk[1].children, ctx.chunk[2].children, "
+      "ctx.chunk[1].tiers)) end } end }";
+  char text[512];
+  const neap_policy *lua;
+  neap_error err = {""};
+  snprintf(text, sizeof(text), "local policy = require 'neap.policy'\n%s", body);
+  const neap__lua_policy_source source = {.path = "rows.lua", .text = text};
+  if (neap__lua_policy_load(&source, &lua, &err) != 0) fail_msg("%s", err.text);
+  neap__instance *in = open_one(wrap(lua, 1000), 8);
+  uint32_t slot;
+  for (uint32_t s = 1; s < 4; s++) tell(in, NEAP_EV_INSERT, s);
+  neap__instance_chunks(in)[1].children = 1; /* as the tree does, which then tells */
+  tell(in, NEAP_EV_UNLEAF, 1);
+  neap__instance_chunks(in)[2].children = 1;
+  tell(in, NEAP_EV_UNLEAF, 2);
+  neap__instance_chunks(in)[2].children = 0;
+  tell(in, NEAP_EV_LEAF, 2);
+  const neap_event stored = {.slot = 1, .type = NEAP_EV_STORED, .detail = 3};
+  neap__instance_deliver(in, &stored, 1);
+  assert_int_equal(neap__instance_victims(in, NEAP_SCOPE_ALL, &slot, 1), 1);
+  const char *why = stats_of(in).why.text;
+  if (strstr(why, ": 1 of 0, 8") == NULL) fail_msg("%s", why);
+  neap__instance_close(in);
+}
+
 static void plans_come_back(void **state) {
   (void)state;
   const neap_policy *lua = from_text(
@@ -237,6 +268,31 @@ static void a_sleeper_is_left_behind_and_cleans_up(void **state) {
   assert_int_equal(neap__remote_abandoned(), before);
 }
 
+/* Threads that are stuck do not pile up, whoever loads one bad policy after the other. */
+static void no_more_are_created_when_many_are_stuck(void **state) {
+  (void)state;
+  atomic_store(&awake, false);
+  uint32_t slot, left = neap__remote_abandoned(), created = 0;
+  neap_error err = {""};
+  int rc = 0;
+  for (uint32_t n = 0; n < 100 && rc == 0; n++) {
+    neap__instance *in;
+    const neap__instance_config config = {.policy = wrap(&sleepy, 1), .slots = 8};
+    rc = neap__instance_open(&config, &in, &err);
+    if (rc != 0) break;
+    created++;
+    tell(in, NEAP_EV_INSERT, 0);
+    assert_int_equal(neap__instance_victims(in, NEAP_SCOPE_ALL, &slot, 1), 1);
+    neap__instance_close(in);
+  }
+  assert_int_equal(rc, NEAP_ELIMIT);
+  assert_true(created >= 8 - left); /* a thread that was given up before it began is not stuck */
+  assert_non_null(strstr(err.text, "8 threads of policies before it have not come back; expected fewer than 8"));
+  atomic_store(&awake, true);
+  for (int i = 0; i < 1000 && neap__remote_abandoned() > left; i++) usleep(1000);
+  assert_int_equal(neap__remote_abandoned(), left);
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
 static void failures_are_told(void **state) {
@@ -280,11 +336,13 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(decides_as_it_does_without),
       cmocka_unit_test(a_lua_policy_reads_rows_and_scores),
+      cmocka_unit_test(rows_are_kept_without_events),
       cmocka_unit_test(plans_come_back),
       cmocka_unit_test(a_compiled_loop_is_left_behind),
       cmocka_unit_test(a_loop_over_events_fills_the_queue),
       cmocka_unit_test(a_guarded_loop_comes_back),
       cmocka_unit_test(a_sleeper_is_left_behind_and_cleans_up),
+      cmocka_unit_test(no_more_are_created_when_many_are_stuck),
       cmocka_unit_test(failures_are_told),
       cmocka_unit_test(switched_with_more_residents_than_the_queue_holds),
       cmocka_unit_test(equal_wrappers_are_one),

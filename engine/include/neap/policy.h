@@ -183,8 +183,9 @@ typedef struct neap_policy neap_policy;
  * on_hint      may be NULL
  * predict      may be NULL: asked when the engine is idle; writes the first eight bytes of the hashes of at most max
  *              chunks that should come up from L2 now, as h1, h2 of `out`; returns how many
- * save, load   may be NULL: state for another instance of the same policy. save returns the bytes needed and writes
- *              them if room is enough; load gets them back before the first event.
+ * save, load   may be NULL: state for another instance of the same policy, by name: what was learnt outlives a reload.
+ *              save returns the bytes needed and writes them if room is enough; load gets them back before the first
+ *              event.
  * Either victims or score is set. */
 struct neap_policy {
   uint32_t magic, abi;

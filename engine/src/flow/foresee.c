@@ -18,28 +18,34 @@ struct neap__foresight {
   _Atomic uint64_t predicted, unknown, fetched;
 };
 
-/* Starts to load a chunk, if it is known and cheaper than what is left of the budget. */
-static void load(neap__foresight *fs, const neap_hint *hint, uint64_t *left) {
-  neap__key keys[ROWS];
-  uint64_t row_bytes[ROWS], bytes = 0;
-  neap__names *names = neap__l1_names(fs->config.l1);
-  uint32_t rows = neap__known_find(fs->config.known, hint->h1, hint->h2, keys, ROWS);
-  for (uint32_t i = 0; i < rows; i++) bytes += row_bytes[i] = neap__names_layout(names, keys[i].space)->bytes;
-  if (rows == 0) atomic_fetch_add(&fs->unknown, 1);
-  if (rows == 0 || bytes > *left) return;
+/* One object by itself: what is left of one rank or tenant in the tiers must not decide for the others. */
+static bool load_row(neap__foresight *fs, const neap__key *key, const uint64_t *bytes) {
   const neap__fetch_request request = {.chunks = 1,
-                                       .rows = rows,
-                                       .keys = keys,
-                                       .row_bytes = row_bytes,
+                                       .rows = 1,
+                                       .keys = key,
+                                       .row_bytes = bytes,
                                        .owner = {.kind = NEAP_OWNER_LOCAL},
                                        .readers = 1,
                                        .warm = true,
                                        .name = "predicted"};
   neap__fetch *fetch;
-  if (neap__fetch_start(fs->config.fetcher, &request, &fetch) != 0) return;
+  if (neap__fetch_start(fs->config.fetcher, &request, &fetch) != 0) return false;
   neap__fetch_end(fetch); /* it goes on without us */
+  return true;
+}
+
+/* Starts to load a chunk, if it is known and cheaper than what is left of the budget. */
+static void load(neap__foresight *fs, const neap_hint *hint, uint64_t *left) {
+  neap__key keys[ROWS];
+  uint64_t row_bytes[ROWS], bytes = 0;
+  neap__names *names = neap__l1_names(fs->config.l1);
+  uint32_t rows = neap__known_find(fs->config.known, hint->h1, hint->h2, keys, ROWS), started = 0;
+  for (uint32_t i = 0; i < rows; i++) bytes += row_bytes[i] = neap__names_layout(names, keys[i].space)->bytes;
+  if (rows == 0) atomic_fetch_add(&fs->unknown, 1);
+  if (rows == 0 || bytes > *left) return;
+  for (uint32_t i = 0; i < rows; i++) started += load_row(fs, &keys[i], &row_bytes[i]);
   *left -= bytes;
-  atomic_fetch_add(&fs->fetched, 1);
+  atomic_fetch_add(&fs->fetched, started != 0);
 }
 
 static void foresee(neap__foresight *fs) {

@@ -47,6 +47,8 @@ struct neap__ghost_cache {
   neap_event events[EVENTS];
 };
 
+static uint16_t saturated(uint32_t count) { return (uint16_t)NEAP_MIN(count, UINT16_MAX); }
+
 /* --- events --------------------------------------------------------------------------------------------------- */
 
 static void flush(neap__ghost_cache *c) {
@@ -80,7 +82,7 @@ static void kids_changed(neap__ghost_cache *c, uint32_t number, neap_event_type 
   if (p->slot == NOWHERE) return;
   c->held[p->slot].kids = p->kids;
   if (!c->leaves) return;
-  c->row[p->slot].children = (uint16_t)NEAP_MIN(p->kids, UINT16_MAX);
+  c->row[p->slot].children = saturated(p->kids);
   if (change) emit(c, change, p->slot, number);
 }
 
@@ -136,7 +138,7 @@ static bool make_room(neap__ghost_cache *c, uint64_t units) {
 
 static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t number, uint32_t pos) {
   uint32_t units = r->units ? r->units[number] : 1;
-  if (c->wants & NEAP_WANTS(MISS)) emit(c, NEAP_EV_MISS, NEAP_POLICY_NO_SLOT, number)->pos = (uint16_t)pos;
+  if (c->wants & NEAP_WANTS(MISS)) emit(c, NEAP_EV_MISS, NEAP_POLICY_NO_SLOT, number)->pos = saturated(pos);
   if (!make_room(c, units)) {
     c->stats.bypassed++;
     return;
@@ -151,7 +153,7 @@ static void insert(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t 
   c->stats.used += units;
   neap_event *ev = emit(c, NEAP_EV_INSERT, slot, number);
   ev->kib = units;
-  ev->pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
+  ev->pos = saturated(pos);
   arrived(c, number, parent);
 }
 
@@ -165,7 +167,7 @@ static void touch(neap__ghost_cache *c, const neap__ghost_request *r, uint32_t p
   if (r->next) c->next[slot] = r->next[pos];
   neap_event *ev = emit(c, NEAP_EV_HIT, slot, number);
   ev->kib = c->held[slot].units;
-  ev->pos = (uint16_t)NEAP_MIN(pos, UINT16_MAX);
+  ev->pos = saturated(pos);
 }
 
 /* A trace has more chunks than a processor's cache has room for, and each is somewhere else. */
@@ -190,7 +192,7 @@ void neap__ghost_use(neap__ghost_cache *c, const neap__ghost_request *r, neap__g
   if (c->wants & NEAP_WANTS(REQUEST)) {
     neap_event *ev =
         emit_named(c, NEAP_EV_REQUEST, NEAP_POLICY_NO_SLOT, (uint32_t)r->session, (uint32_t)(r->session >> 32));
-    ev->pos = (uint16_t)NEAP_MIN(r->chunks, UINT16_MAX);
+    ev->pos = saturated(r->chunks);
   }
   uint64_t before = c->stats.hits;
   for (uint32_t i = 0; i < r->chunks; i++) touch(c, r, c->config.head_first ? i : r->chunks - 1 - i);

@@ -21,6 +21,8 @@ enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a vict
 #define SAMPLE 64u /* slots that a score is asked for at once; Hyperbolic caching (Blankstein et al., 2017) uses 64 */
 #define DRAWS 8u   /* per slot of the sample, when most residents are out of scope */
 #define FILTERED 256u
+#define STATE_MAX (64 << 20)
+#define RETOLD 12u         /* INSERT, HIT, UNLEAF, PIN, and a STORED for each bit of a row's tiers */
 #define REFUSED_MAX 10000u /* so many, and nine times what was accepted, are nonsense */
 
 /* An empty error without half a kilobyte of zeros: these questions are asked for every victim. */
@@ -58,7 +60,6 @@ static const neap_policy *const lru = &neap__policy_isolated_lru; /* finds a ten
 static void fail(neap__instance *in, const char *hook, const neap_error *err) {
   in->out = true;
   neap__fail(&in->why, NEAP_ESCRIPT, "%s: %s", hook, err->text);
-  NEAP_LOG_ERROR("policy %s is out, the built-in LRU goes on: %s", in->policy->name, in->why.text);
 }
 
 static bool passed(neap__instance *in, const char *hook, int64_t rc, neap_error *err) {
@@ -195,7 +196,7 @@ void neap__instance_deliver(neap__instance *in, const neap_event *events, uint32
 
 /* --- being told late ------------------------------------------------------------------------------------------ */
 
-/* What happened to a resident, as far as it matters now. Returns how many events; at most 4. */
+/* What happened to a resident, as far as it matters now. Returns how many events; at most RETOLD. */
 static uint32_t retell(const neap__instance *in, uint32_t slot, neap_event *events) {
   const neap_chunk *row = &in->chunk[slot];
   const neap_event ev = {.slot = slot,
@@ -218,20 +219,25 @@ static uint32_t retell(const neap__instance *in, uint32_t slot, neap_event *even
     events[count] = ev;
     events[count++].type = (uint8_t)also[i].type;
   }
+  for (uint32_t tiers = row->tiers; tiers != 0; tiers &= tiers - 1) {
+    events[count] = ev;
+    events[count].type = NEAP_EV_STORED;
+    events[count++].detail = (uint8_t)__builtin_ctz(tiers);
+  }
   return count;
 }
 
 /* Tells a policy, which knows nothing yet, of all residents in order of recency. */
 static int retell_all(const neap__instance *in, const neap_policy *policy, void *self, neap_error *err) {
   uint64_t *all = by_recency(in);
-  neap_event told[4], events[FILTERED];
+  neap_event told[RETOLD], events[FILTERED];
   uint32_t count = 0;
   int rc = all == NULL ? neap__fail(err, NEAP_ENOMEM, "no memory for %" PRIu32 " residents", in->residents) : 0;
   for (uint32_t i = 0; i < in->residents && rc >= 0; i++) {
     uint32_t got = retell(in, (uint32_t)all[i], told);
     for (uint32_t n = 0; n < got; n++)
       if (policy->wants >> told[n].type & 1u) events[count++] = told[n];
-    if (count + 4 <= FILTERED && i + 1 < in->residents) continue;
+    if (count + RETOLD <= FILTERED && i + 1 < in->residents) continue;
     rc = count ? policy->on_events(self, events, count, err) : 0;
     count = 0;
   }
@@ -442,6 +448,25 @@ static int pool_fill(const neap__instance *in, const neap_policy *policy, pool *
   return 0;
 }
 
+/* What a policy has learnt goes on in the next one of its name. State that cannot be had is left behind; state that is
+ * not taken is the next one's failure. */
+static int hand_over(neap__instance *in, const neap_policy *policy, void *self, neap_error *err) {
+  const neap_policy *from = in->policy;
+  if (from == NULL || in->out || !from->save || !policy->load || strcmp(from->name, policy->name) != 0) return 0;
+  NO_ERROR(why);
+  int64_t bytes = from->save(in->self, NULL, 0, &why), got = NEAP_ELIMIT;
+  void *state = bytes >= 0 && bytes <= STATE_MAX ? malloc((size_t)bytes + 1) : NULL;
+  if (state != NULL) got = from->save(in->self, state, (uint64_t)bytes, &why);
+  int rc = 0;
+  if (got >= 0 && got <= bytes)
+    rc = NEAP_MIN(policy->load(self, state, (uint64_t)got, err), 0);
+  else
+    NEAP_LOG_WARN("policy %s: its state is left behind: %s", from->name,
+                  why.text[0] ? why.text : "save promised another size than it took, or more than 64 MiB");
+  free(state);
+  return rc;
+}
+
 int neap__instance_switch(neap__instance *in, const neap_policy *policy, const char *params, neap_error *err) {
   int rc = neap__policy_check(policy, err);
   if (rc != 0) return rc;
@@ -451,12 +476,12 @@ int neap__instance_switch(neap__instance *in, const neap_policy *policy, const c
   if (copy == NULL) return neap__fail(err, NEAP_ENOMEM, "no memory for the policy's parameters");
   in->context.params = copy;
   rc = pool_fill(in, policy, &fresh, err);
-  if (rc == 0) rc = policy->create(policy, &in->context, &self, err);
-  if (rc == 0 && in->residents != 0) {
-    rc = retell_all(in, policy, self, err);
-    if (rc != 0) policy->destroy(self);
-  }
+  if (rc == 0) rc = NEAP_MIN(policy->create(policy, &in->context, &self, err), 0);
+  bool created = rc == 0;
+  if (rc == 0) rc = hand_over(in, policy, self, err);
+  if (rc == 0 && in->residents != 0) rc = retell_all(in, policy, self, err);
   if (rc != 0) {
+    if (created) policy->destroy(self);
     in->context.params = before;
     pool_free(&fresh);
     free(copy);

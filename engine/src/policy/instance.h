@@ -6,7 +6,8 @@
  * Every answer is checked: victims are slots, resident, proposed once, leaves where the policy says so. Short answers
  * are completed in recency order. A policy that returns an error, or whose answers are refused too often, is out: the
  * built-in LRU goes on from the recency order of the residents, and stays until neap__instance_switch. Used by the
- * live stream, by shadows and by replays alike. One thread at a time. */
+ * live stream, by shadows and by replays alike: what is to be said of a policy that is out is theirs to say. One thread
+ * at a time. */
 #pragma once
 #include <neap/policy.h>
 
@@ -53,8 +54,9 @@ bool neap__instance_load_plan(neap__instance *instance, neap_load_plan *plan);
 void neap__instance_hint(neap__instance *instance, const neap_hint *hints, uint32_t count);
 uint32_t neap__instance_predict(neap__instance *instance, neap_hint *out, uint32_t max);
 
-/* Changes the policy, or starts the same one again: a new instance of it is created and told of all residents in
- * recency order, then takes over. On failure everything is as it was. */
+/* Changes the policy, or starts the same one again: a new instance of it is created, given what one of its name before
+ * it saved (at most 64 MiB) and told of all residents in recency order, then takes over. Which tiers have them is told (STORED) as far as a policy before asked for it. On
+ * failure everything is as it was. */
 int neap__instance_switch(neap__instance *instance, const neap_policy *policy, const char *params, neap_error *err);
 
 typedef struct neap__instance_stats {

@@ -82,6 +82,16 @@ static uint32_t tenant_of(const many *m, const neap_event *ev) {
   return known ? m->q.seats[ev->slot + 1].tenant : ev->tenant;
 }
 
+/* The instance hears what it wants: the basic events come for the queue's sake. */
+static int tell_wanted(const many *m, part *p, const neap_event *events, uint32_t count, neap_error *err) {
+  int rc = 0;
+  for (uint32_t i = 0, n; i < count && rc >= 0; i += NEAP_MAX(1, n)) {
+    for (n = 0; i + n < count && m->inner->wants >> events[i + n].type & 1u;) n++;
+    if (n != 0) rc = m->inner->on_events(p->self, &events[i], n, err);
+  }
+  return NEAP_MIN(rc, 0);
+}
+
 /* From events[0] on, those that one instance is to be told of together. */
 static int tell_run(many *m, const neap_event *events, uint32_t count, uint32_t *told, neap_error *err) {
   part *p = NULL;
@@ -95,7 +105,7 @@ static int tell_run(many *m, const neap_event *events, uint32_t count, uint32_t 
   }
   *told = NEAP_MAX(1, n);
   set_capacity(m, p);
-  return n == 0 ? 0 : NEAP_MIN(0, m->inner->on_events(p->self, events, n, err));
+  return tell_wanted(m, p, events, n, err);
 }
 
 static int tell_all(many *m, const neap_event *event, neap_error *err) {

@@ -18,8 +18,8 @@ typedef struct neap__policy_spec {
 } neap__policy_spec;
 
 /* Finds a policy; a file is loaded now. Tables live as long as the process. Errors: NEAP_EINVAL (unknown name with the
- * nearest one, bad parameter syntax), NEAP_ENOENT (no such file), NEAP_EABI, NEAP_ESCRIPT (file, line, what). Any
- * thread. */
+ * nearest one, bad parameter syntax), NEAP_ENOENT (no such file), NEAP_EABI, NEAP_ESCRIPT (file, line, what),
+ * NEAP_ELIMIT (too many versions of files). Any thread. */
 int neap__policy_find(const char *spec, neap__policy_spec *out, neap_error *err);
 
 /* Names of the built-ins, NULL-terminated. */

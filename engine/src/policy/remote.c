@@ -16,11 +16,11 @@
 #include <string.h>
 #include <time.h>
 
-#define QUEUE 16384u /* events; when it is full on_events waits, as any other hook does */
-#define WAKE 1024u   /* so many are worth waking the thread for */
-#define PIECE 1024u  /* told at once; each is a call by the budget */
-#define KEEPS_ROWS (NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE))
-#define PATIENCE 10u /* budgets by the clock */
+#define QUEUE 16384u     /* events; when it is full on_events waits, as any other hook does */
+#define WAKE 1024u       /* so many are worth waking the thread for */
+#define PIECE 1024u      /* told at once; each is a call by the budget */
+#define ABANDONED_MAX 8u /* each may have a processor, and all of a policy's memory, for good */
+#define PATIENCE 10u     /* budgets by the clock */
 #define CREATE_MS 30000u
 
 enum { CREATE, ON_EVENTS, VICTIMS, SCORE, STORE_PLAN, LOAD_PLAN, ON_HINT, PREDICT, SAVE, LOAD };
@@ -515,6 +515,11 @@ static worker *worker_new(const remote *r, const neap_policy_context *context) {
 
 static int remote_create(const neap_policy *policy, const neap_policy_context *context, void **self, neap_error *err) {
   const remote *r = (const remote *)policy;
+  if (atomic_load(&abandoned) >= ABANDONED_MAX)
+    return neap__fail(err, NEAP_ELIMIT,
+                      "policy %s: %u threads of policies before it have not come back; expected fewer than %u, "
+                      "only a restart ends them",
+                      policy->name, atomic_load(&abandoned), ABANDONED_MAX);
   worker *w = worker_new(r, context);
   if (w == NULL) return neap__fail(err, NEAP_ENOMEM, "policy %s: no memory for its thread", policy->name);
   pthread_mutex_lock(&w->lock);
@@ -538,13 +543,22 @@ static int remote_create(const neap_policy *policy, const neap_policy_context *c
   return 0;
 }
 
+/* What the policy's own wishes are, and what keeps the copies of its rows true: as in neap__instance_wants. */
+static uint32_t wants_for(const neap_policy *inner) {
+  const uint32_t leaves = NEAP_WANTS(LEAF) | NEAP_WANTS(UNLEAF);
+  uint32_t wants = inner->wants | NEAP_WANTS(INSERT) | NEAP_WANTS(HIT) | NEAP_WANTS(REMOVE);
+  if (wants & leaves || inner->constraint & NEAP_EVICT_LEAF) wants |= leaves;
+  if (inner->store_plan || inner->load_plan) wants |= NEAP_WANTS(STORED) | NEAP_WANTS(LOADED);
+  return wants;
+}
+
 static void make_table(remote *r) {
   const neap_policy *inner = r->config.inner;
   r->table = (neap_policy){
       .magic = NEAP_POLICY_MAGIC,
       .abi = NEAP_POLICY_ABI,
       .size = sizeof(neap_policy),
-      .wants = inner->wants | KEEPS_ROWS,
+      .wants = wants_for(inner),
       .constraint = inner->constraint,
       .flags = inner->flags,
       .name = inner->name,

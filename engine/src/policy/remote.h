@@ -6,8 +6,9 @@
  * is handed over together with the events before it, and the caller waits. A call that has taken the budget of
  * processor time, or ten times as long by the clock, is an overrun: NEAP_ETIMEDOUT names the hook and where it is
  * written, and the thread is abandoned. Nothing can stop compiled code, so a thread that is stuck stays, with its
- * memory, until it returns, if ever; then it cleans up after itself. Rows of chunks are copies, made when the slot last
- * had an event, so the policy never reads what the engine writes. */
+ * memory, until it returns, if ever; then it cleans up after itself. While eight are stuck no further one is created:
+ * NEAP_ELIMIT. Rows of chunks are copies, made when the slot last had an event, so the policy never reads what the
+ * engine writes; events that change a row come here whether the policy itself wants them or not. */
 #pragma once
 #include <neap/policy.h>
 

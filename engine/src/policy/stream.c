@@ -41,6 +41,7 @@ struct neap__stream {
   neap__instance *instance;
   neap__tree *tree; /* NULL unless leaves are wanted */
   uint32_t passed_count, time_ms;
+  bool said_out;
   neap_event passed[PASSED_EVENTS];
 
   event_buffer buffers[2];
@@ -51,6 +52,17 @@ struct neap__stream {
 };
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
+
+static void note_out(neap__stream *s) {
+  bool out = !neap__instance_works(s->instance);
+  neap__instance_stats stats;
+  if (out && !s->said_out) {
+    neap__instance_stats_get(s->instance, &stats);
+    NEAP_LOG_ERROR("policy %s is out, the built-in LRU goes on: %s", neap__instance_policy(s->instance)->name,
+                   stats.why.text);
+  }
+  s->said_out = out;
+}
 
 /* Under policy_lock, after each call into the instance: the policy may be another one, or out. */
 static void note_wants(neap__stream *s) {
@@ -190,6 +202,7 @@ static neap__instance *enter(neap__stream *s) {
 }
 
 static void leave(neap__stream *s) {
+  note_out(s);
   note_wants(s);
   if (s->tree && !(atomic_load_explicit(&s->wants, memory_order_relaxed) & LEAVES)) drop_tree(s);
   pthread_mutex_unlock(&s->policy_lock);

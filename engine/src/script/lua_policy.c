@@ -18,6 +18,7 @@
 #define PARAMS_MAX 32u
 #define TEXT_MAX (1u << 20)
 #define PROBE_SLOTS 64u
+#define KEPT_MAX (64u << 20) /* bytes of all files that were ever loaded: thousands of versions of a usual one */
 
 /* The members of neap_policy that Lua may have, by the names that the host uses. */
 #define HOOKS(XX)              \
@@ -80,6 +81,7 @@ typedef struct lua_policy {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list */
 static source *sources;
+static size_t kept_bytes;
 
 /* --- running a file --------------------------------------------------------------------------------------------- */
 
@@ -473,17 +475,20 @@ static source *find(const source *like) {
   return NULL;
 }
 
-/* Keeps s, or frees it and returns the equal one that is there. Two that load the same at once meet here. */
+/* Keeps s, or frees it and returns the equal one that is there; NULL, and s stays the caller's, if too much is kept.
+ * Two that load the same at once meet here. */
 static source *keep(source *s) {
+  size_t bytes = sizeof(*s) + strlen(s->path) + strlen(s->text);
   pthread_mutex_lock(&lock);
-  source *known = find(s);
-  if (known == NULL) {
+  source *known = find(s), *kept = known;
+  if (known == NULL && kept_bytes + bytes <= KEPT_MAX) {
     s->next = sources;
-    sources = s;
+    sources = kept = s;
+    kept_bytes += bytes;
   }
   pthread_mutex_unlock(&lock);
   if (known != NULL) source_free(s);
-  return known != NULL ? known : s;
+  return kept;
 }
 
 /* The file is run even if its text is known: a module beside it may have changed, and must load. */
@@ -501,11 +506,15 @@ int neap__lua_policy_load(const neap__lua_policy_source *from, const neap_policy
   else if ((s->text = strdup(from->text)) == NULL)
     rc = neap__fail(err, NEAP_ENOMEM, "%s: no memory for the policy", from->path);
   if (rc == 0) rc = probe(s, err);
+  source *kept = rc == 0 ? keep(s) : NULL;
+  if (rc == 0 && kept == NULL)
+    rc = neap__fail(err, NEAP_ELIMIT, "%s: policies of %u MiB have been loaded, and stay; only a restart forgets them",
+                    s->path, KEPT_MAX >> 20);
   if (rc != 0) {
     source_free(s);
     return rc;
   }
-  *out = &keep(s)->table;
+  *out = &kept->table;
   return 0;
 }
 

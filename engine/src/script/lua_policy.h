@@ -22,7 +22,8 @@ typedef struct neap__lua_policy_source {
 } neap__lua_policy_source;
 
 /* The table of a policy; it lives as long as the process, and equal sources share one. 0, NEAP_ENOENT, NEAP_ENOMEM,
- * NEAP_ESCRIPT. Any thread. */
+ * NEAP_ESCRIPT, NEAP_EINVAL (no text, or too long), NEAP_ELIMIT: 64 MiB of different ones have been loaded. Any
+ * thread. */
 int neap__lua_policy_load(const neap__lua_policy_source *source, const neap_policy **out, neap_error *err);
 
 /* "FILE:LINE" where a hook of a Lua policy begins, hook being a member of neap_policy ("victims"); NULL if the policy

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli/remote.c - see remote.h. The lock is for writes: an interrupt is a line between others. */
-#include "remote.h"
+ * cli/connection.c - see connection.h. The lock is for writes: an interrupt is a line between others. */
+#include "connection.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 #define HELLO_S 10
 #define TOKEN_BYTES 512
 
-struct neap__remote {
+struct neap__connection {
   int fd;
   void (*write)(void *ctx, const char *text, size_t bytes);
   void *write_ctx;
@@ -30,7 +30,7 @@ struct neap__remote {
 
 /* --- lines -------------------------------------------------------------------------------------------------------- */
 
-static bool send_all(neap__remote *r, const char *text, size_t bytes) {
+static bool send_all(neap__connection *r, const char *text, size_t bytes) {
   pthread_mutex_lock(&r->lock);
   while (bytes > 0) {
     ssize_t n = send(r->fd, text, bytes, MSG_NOSIGNAL);
@@ -43,7 +43,7 @@ static bool send_all(neap__remote *r, const char *text, size_t bytes) {
   return bytes == 0;
 }
 
-static int fill(neap__remote *r, neap_error *err) {
+static int fill(neap__connection *r, neap_error *err) {
   if (r->in_bytes == r->in_cap) {
     size_t cap = NEAP_MAX(r->in_cap * 2, 65536u);
     char *in = cap <= LINE_MAX_BYTES ? realloc(r->in, cap) : NULL;
@@ -61,13 +61,13 @@ static int fill(neap__remote *r, neap_error *err) {
   }
 }
 
-static void drop_input(neap__remote *r, size_t bytes) {
+static void drop_input(neap__connection *r, size_t bytes) {
   r->in_bytes -= bytes;
   memmove(r->in, r->in + bytes, r->in_bytes);
 }
 
 /* The next line as JSON, which the caller deletes. A line with "error" is a failure. */
-static int read_line(neap__remote *r, cJSON **out, neap_error *err) {
+static int read_line(neap__connection *r, cJSON **out, neap_error *err) {
   char *end;
   while (!r->in || !(end = memchr(r->in, '\n', r->in_bytes))) {
     int rc = fill(r, err);
@@ -87,8 +87,8 @@ static int read_line(neap__remote *r, cJSON **out, neap_error *err) {
   return rc;
 }
 
-int neap__remote_eval(neap__remote *r, neap__console_kind kind, const char *text, const char *name, bool json,
-                      neap__console_status *status, char **answer, neap_error *err) {
+int neap__connection_eval(neap__connection *r, neap__console_kind kind, const char *text, const char *name, bool json,
+                          neap__console_status *status, char **answer, neap_error *err) {
   static const char *const kinds[] = {"eval", "script", "complete"};
   cJSON *request = cJSON_CreateObject(), *line = NULL;
   cJSON_AddStringToObject(request, "op", "eval");
@@ -121,7 +121,7 @@ int neap__remote_eval(neap__remote *r, neap__console_kind kind, const char *text
   }
 }
 
-void neap__remote_interrupt(neap__remote *r) {
+void neap__connection_interrupt(neap__connection *r) {
   static const char line[] = "{\"op\":\"interrupt\"}\n";
   (void)send_all(r, line, sizeof(line) - 1);
 }
@@ -129,7 +129,7 @@ void neap__remote_interrupt(neap__remote *r) {
 /* --- connecting -----------------------------------------------------------------------------------------------------
  */
 
-static int connect_unix(neap__remote *r, const char *path, neap_error *err) {
+static int connect_unix(neap__connection *r, const char *path, neap_error *err) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (!*path || strlen(path) >= sizeof(address.sun_path))
     return neap__fail(err, NEAP_EINVAL, "--connect: '%s' is not valid; expected unix:PATH of at most %zu bytes", path,
@@ -159,7 +159,7 @@ static int read_token(const char *token, const char *file, char *out, size_t cap
   return 0;
 }
 
-static int connect_tcp(neap__remote *r, const char *url, char *host, size_t cap, neap_error *err) {
+static int connect_tcp(neap__connection *r, const char *url, char *host, size_t cap, neap_error *err) {
   const char *at = url + strlen("http://");
   size_t bytes = strcspn(at, "/");
   char *colon = NULL;
@@ -192,7 +192,7 @@ static int connect_tcp(neap__remote *r, const char *url, char *host, size_t cap,
 }
 
 /* Asks for the stream and takes the head of the answer off the input. */
-static int upgrade(neap__remote *r, const char *host, const char *token, neap_error *err) {
+static int upgrade(neap__connection *r, const char *host, const char *token, neap_error *err) {
   char text[1024];
   int n = snprintf(text, sizeof(text),
                    "GET /console HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: neap-console\r\n"
@@ -218,7 +218,8 @@ static int upgrade(neap__remote *r, const char *host, const char *token, neap_er
   return 0;
 }
 
-static int connect_http(neap__remote *r, const char *url, const char *token, const char *token_file, neap_error *err) {
+static int connect_http(neap__connection *r, const char *url, const char *token, const char *token_file,
+                        neap_error *err) {
   char secret[TOKEN_BYTES], host[256];
   int rc = read_token(token, token_file, secret, sizeof(secret), err);
   if (rc == 0) rc = connect_tcp(r, url, host, sizeof(host), err);
@@ -226,7 +227,7 @@ static int connect_http(neap__remote *r, const char *url, const char *token, con
   return rc;
 }
 
-static int take_hello(neap__remote *r, neap_error *err) {
+static int take_hello(neap__connection *r, neap_error *err) {
   const struct timeval patience = {.tv_sec = HELLO_S}, none = {0};
   setsockopt(r->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   cJSON *hello = NULL;
@@ -238,10 +239,10 @@ static int take_hello(neap__remote *r, neap_error *err) {
   return rc;
 }
 
-int neap__remote_open(const char *where, const char *token, const char *token_file,
-                      void (*write)(void *ctx, const char *text, size_t bytes), void *write_ctx, neap__remote **out,
-                      neap_error *err) {
-  neap__remote *r = calloc(1, sizeof(*r));
+int neap__connection_open(const char *where, const char *token, const char *token_file,
+                          void (*write)(void *ctx, const char *text, size_t bytes), void *write_ctx,
+                          neap__connection **out, neap_error *err) {
+  neap__connection *r = calloc(1, sizeof(*r));
   if (!r) return neap__fail(err, NEAP_ENOMEM, "out of memory");
   r->fd = -1;
   r->write = write;
@@ -258,11 +259,11 @@ int neap__remote_open(const char *where, const char *token, const char *token_fi
   if (rc == 0)
     *out = r;
   else
-    neap__remote_close(r);
+    neap__connection_close(r);
   return rc;
 }
 
-void neap__remote_close(neap__remote *r) {
+void neap__connection_close(neap__connection *r) {
   if (!r) return;
   if (r->fd >= 0) close(r->fd);
   pthread_mutex_destroy(&r->lock);
