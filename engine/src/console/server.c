@@ -349,10 +349,10 @@ static int take_path(const struct sockaddr_un *address, neap_error *err) {
   if (lstat(address->sun_path, &st) != 0) return 0;
   if (!S_ISSOCK(st.st_mode))
     return neap__fail(err, NEAP_EBUSY, "--console-socket: %s is there and is no socket", address->sun_path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
   if (fd >= 0) close(fd);
-  if (alive) return neap__fail(err, NEAP_EBUSY, "--console-socket: somebody listens on %s", address->sun_path);
+  if (!stale) return neap__fail(err, NEAP_EBUSY, "--console-socket: somebody listens on %s", address->sun_path);
   unlink(address->sun_path);
   return 0;
 }
