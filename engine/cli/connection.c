@@ -55,6 +55,7 @@ static int fill(neap__connection *r, neap_error *err) {
     ssize_t n = recv(r->fd, r->in + r->in_bytes, r->in_cap - r->in_bytes, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n == 0) return neap__fail(err, NEAP_EIO, "the server has closed the session");
+    if (n < 0 && errno == EAGAIN) return neap__fail(err, NEAP_EIO, "the server does not answer");
     if (n < 0) return neap__fail(err, NEAP_EIO, "the server is gone: %s", strerror(errno));
     r->in_bytes += (size_t)n;
     return 0;
@@ -191,6 +192,12 @@ static int connect_tcp(neap__connection *r, const char *url, char *host, size_t 
   return r->fd >= 0 ? 0 : NEAP_EIO;
 }
 
+/* seconds: 0 is for ever. */
+static void set_patience(neap__connection *r, int seconds) {
+  const struct timeval patience = {.tv_sec = seconds};
+  setsockopt(r->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+}
+
 /* Asks for the stream and takes the head of the answer off the input. */
 static int upgrade(neap__connection *r, const char *host, const char *token, neap_error *err) {
   char text[1024];
@@ -200,6 +207,7 @@ static int upgrade(neap__connection *r, const char *host, const char *token, nea
                    host, token);
   if (n <= 0 || (size_t)n >= sizeof(text)) return neap__fail(err, NEAP_EINVAL, "--token: it is too long");
   (void)send_all(r, text, (size_t)n);
+  set_patience(r, HELLO_S);
   char *end = NULL;
   while (!end) {
     int rc = r->in_bytes > HEAD_MAX ? neap__fail(err, NEAP_EIO, "the server does not speak HTTP") : fill(r, err);
@@ -207,6 +215,7 @@ static int upgrade(neap__connection *r, const char *host, const char *token, nea
     end = memmem(r->in, r->in_bytes, "\r\n\r\n", 4);
   }
   unsigned status = 0;
+  *end = '\0'; /* what follows is the stream's, and ends nowhere */
   if (sscanf(r->in, "HTTP/1.1 %3u", &status) != 1 || status != 101) {
     const char *why = status == 401   ? "the token is not the server's"
                       : status == 404 ? "the server has no console (--console-token-file)"
@@ -228,14 +237,13 @@ static int connect_http(neap__connection *r, const char *url, const char *token,
 }
 
 static int take_hello(neap__connection *r, neap_error *err) {
-  const struct timeval patience = {.tv_sec = HELLO_S}, none = {0};
-  setsockopt(r->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  set_patience(r, HELLO_S);
   cJSON *hello = NULL;
   int rc = read_line(r, &hello, err);
   if (rc == 0 && cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(hello, "protocol")) != 1)
     rc = neap__fail(err, NEAP_EIO, "the server speaks another version of the console's protocol");
   cJSON_Delete(hello);
-  setsockopt(r->fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
+  set_patience(r, 0);
   return rc;
 }
 

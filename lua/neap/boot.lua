@@ -4,7 +4,9 @@
 --
 -- Finalizers: an error in one is raised wherever the collector happens to run; out of compiled code, LuaJIT of 2022
 -- crashes on it. So no finalizer that a script can make may raise: those of the FFI are wrapped, and newproxy, the only
--- other way to make one, is not there. print goes to the log, for stdout is the program's. os.exit is an error.
+-- other way to make one, is not there.
+-- Handlers of xpcall: one that is called for the guard's own error would run inside the guard's hook, where nothing
+-- could stop it; it is passed over. print goes to the log, for stdout is the program's. os.exit is an error.
 
 local core = require 'neap.core'
 local load_ffi = package.preload.ffi
@@ -36,6 +38,20 @@ package.preload.ffi = function(...)
     return metatype(ctype, metatable)
   end
   return ffi
+end
+
+local handled = xpcall
+
+function xpcall(f, handler, ...) -- luacheck: ignore
+  if type(handler) ~= 'function' then
+    return handled(f, handler, ...) -- which says what it expects
+  end
+  return handled(f, function(message)
+    if core.stopped() then
+      return message
+    end
+    return handler(message)
+  end, ...)
 end
 
 function print(...) -- luacheck: ignore

@@ -54,31 +54,34 @@ describe('the console of a server', function()
 
   local function http_url() return 'http://127.0.0.1:' .. running.http_port end
 
-  -- A session whose lines this test writes itself: writes lines, gives what came within the time.
-  local function raw(lines, seconds)
+  -- A session whose lines this test writes itself: writes lines, gives what came until the server closes, or until
+  -- `enough` did; then it leaves.
+  local function raw(lines, enough)
     local code = [[
 import socket, sys, time
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
-s.settimeout(float(sys.argv[2]))
+s.settimeout(60)
+text = ''
 try:
     s.sendall(sys.stdin.buffer.read())
 except OSError:
     pass
 try:
-    while True:
+    while not sys.argv[2] or sys.argv[2] not in text:
         more = s.recv(65536)
         if not more:
-            print('CLOSED')
+            text += 'CLOSED'
             break
-        sys.stdout.write(more.decode())
+        text += more.decode()
 except OSError:
     pass
+sys.stdout.write(text)
 ]]
     write(directory .. '/client.py', code)
     write(directory .. '/lines', lines)
-    local pipe = assert(io.popen(('env -u LD_PRELOAD python3 %s/client.py %s %g <%s/lines'):format(directory, socket,
-      seconds, directory)))
+    local pipe = assert(io.popen(('env -u LD_PRELOAD python3 %s/client.py %s %s <%s/lines'):format(directory, socket,
+      quote(enough or ''), directory)))
     local text = pipe:read '*a'
     pipe:close()
     return text
@@ -195,7 +198,8 @@ except OSError:
   it('refuses what reaches beyond it', function()
     start()
     for _, code in ipairs { 'io.open("/etc/hostname")', 'os.execute("true")', 'require "ffi"', 'require "neap.core"',
-      'load("\\27LJ")()', 'neap.open { type = "mock" }', 'engine:attach { type = "mock" }', 'engine.core.scratch()',
+      'load("\\27LJ")()', 'neap.open { type = "mock" }', 'engine:attach { type = "mock" }',
+      'engine.core.write_module("x", "return 1")',
       'engine:reload("x", { a = 1 })', 'getfenv(0)', 'debug.sethook()', 'jit.on()' } do
       local output, status = eval(code)
       assert.equal(1, status, code .. ': ' .. output)
@@ -228,8 +232,9 @@ except OSError:
   it('ends with a client that leaves in the middle', function()
     start()
     for _, code in ipairs { 'while true do end', 'neap.sleep(3600)', 'while true do print(1) end' } do
-      local text = raw(('{"op":"eval","text":"%s"}\n'):format(code), 0.3)
-      assert.truthy(text:find('"protocol":1', 1, true))
+      local text = raw(('{"op":"eval","text":"print(1) %s"}\n'):format(code), '"output"')
+      assert.truthy(text:find('"protocol":1', 1, true), text)
+      assert.truthy(text:find('"output"', 1, true), text)
       assert.truthy(alone(), code)
     end
     assert.equal(0, running:stop(), running:output())
@@ -237,7 +242,7 @@ except OSError:
 
   it('is interrupted in the middle', function()
     start()
-    local text = raw('{"op":"eval","text":"neap.sleep(3600)"}\n{"op":"interrupt"}\n', 3)
+    local text = raw('{"op":"eval","text":"neap.sleep(3600)"}\n{"op":"interrupt"}\n', '"status"')
     assert.truthy(text:find('{"status":"failed","answer":"interrupted"}', 1, true), text)
   end)
 
@@ -250,7 +255,7 @@ except OSError:
       ['{"op":"eval","text":"neap.sleep(9)"}\n{"op":"eval","text":"1"}\n'] = 'an evaluation is under way',
       [('x'):rep(2 ^ 20 + 10)] = 'a line is too long',
     } do
-      local text = raw(line, 5)
+      local text = raw(line)
       assert.truthy(text:find(answer, 1, true), line:sub(1, 60) .. text)
       assert.truthy(text:find('CLOSED', 1, true), text)
     end
@@ -292,18 +297,28 @@ except OSError:
     assert.same({}, running:segments())
   end)
 
-  it('that is stuck in C is left behind, said so, and the server ends all the same', function()
+  it('that is stuck in C keeps its seat, is said so, and the server ends all the same', function()
     running = nil
     write(token_file, GOOD_TOKEN .. '\n')
     running = server.start { directory = directory, env = { ASAN_OPTIONS = 'detect_leaks=0' },
       flags = { '--console-socket', socket } }
     local code = 'print(1) return (("a"):rep(100000)):find((".-"):rep(20) .. "b")'
-    local stuck = assert(io.popen(("env -u LD_PRELOAD %s eval --connect unix:%s '%s' >%s/out 2>&1"):format(server.bin,
-      socket, code, directory), 'w'))
-    assert.truthy(printed(directory .. '/out', '1'))
+    raw(('{"op":"eval","text":"%s"}\n'):format(code:gsub('"', '\\"')), '"output"')
+    assert.truthy(server.eventually(30, function()
+      return running:output():find('a console session does not come back', 1, true)
+    end))
+    local held = {}
+    for i = 1, 7 do
+      held[i] = assert(io.popen(('env -u LD_PRELOAD %s repl --connect unix:%s >%s/out%d 2>&1'):format(server.bin,
+        socket, directory, i), 'w'))
+      held[i]:setvbuf 'no'
+      held[i]:write 'print "here"\n'
+      assert.truthy(printed(('%s/out%d'):format(directory, i), 'here'), i)
+    end
+    local output = eval '1'
+    assert.truthy(output:find('all sessions are taken; try again later', 1, true), output)
     assert.equal(0, running:stop(), running:output())
-    assert.truthy(running:output():find('a console session does not come back', 1, true))
     assert.same({}, running:segments())
-    stuck:close()
+    for i = 1, 7 do held[i]:close() end
   end)
 end)

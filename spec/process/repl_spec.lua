@@ -230,9 +230,9 @@ describe('the prompt', function()
       local path = write('define.lua', [[
         local text = "return { A = require('neap').adapter { store = print, lookup = print, load = print } }"
         assert(engine:define('one', text) and engine:define('one', text))
-        return engine.core.scratch()]])
+        return engine.core.write_module('two', text)]])
       local output, errors = run('', 'run', path)
-      local scratch = output:match '"(/tmp/neap%-prompt%-%w+)"'
+      local scratch = output:match '"(/tmp/neap%-prompt%-%w+)/two.lua"'
       assert.truthy(scratch, errors)
       assert.is_nil(io.open(scratch .. '/one.lua'))
     end)
@@ -306,7 +306,7 @@ describe('the prompt', function()
       globals = 'getfenv(0)', compiler = 'jit.on()', registry = 'debug.getregistry()', packages = 'package.loaded',
       bytecode = 'assert(load("\\27LJ"))', dump = '(""):dump(print)', sockets = 'neap.net.connect("127.0.0.1", 1)',
       stores = 'neap.open { type = "mock" }', attach = 'engine:attach { type = "mock" }',
-      definitions = 'engine:define("x", "return 1")', ['files below'] = 'engine.core.scratch()',
+      definitions = 'engine:define("x", "return 1")', ['files below'] = 'engine.core.write_module("x", "")',
     } do
       it('cannot reach ' .. what, function()
         local _, _, status = run('', 'eval', '--guarded', code)

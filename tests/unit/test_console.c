@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -114,6 +115,43 @@ static void values_errors_and_what_is_not_complete(void **state) {
   }
 }
 
+static void expect_failure(session *s, const char *text, const char *part) {
+  char *got = evaluate(s, text, NEAP_CONSOLE_FAILED);
+  if (!strstr(got, part)) fail_msg("%s: %s", text, got);
+  free(got);
+}
+
+static void what_is_guarded_holds(void **state) {
+  session s;
+  (void)state;
+  session_open(&s, NEAP_CONSOLE_GUARDED);
+  /* a `self` of the script's own making */
+  expect_failure(&s,
+                 "engine.define({ core = { tiers = function() return {} end, write_module = engine.core.write_module },"
+                 " attach = print }, 'x', 'return 1')",
+                 "a guarded session cannot write files");
+  expect_failure(&s,
+                 "engine.define({ core = { tiers = function() return {} end, scratch = function() return '/tmp' end },"
+                 " attach = print }, 'x', 'return 1')",
+                 "attempt to call field 'write_module'");
+  /* the library's own tables, finalizers */
+  expect(&s, "getmetatable(''), getmetatable(neap.buffer(1)), getmetatable(neap.semaphore(1))", NEAP_CONSOLE_OK,
+         "false\nfalse\nfalse");
+  expect(&s, "neap.buffer(1).__gc, neap.buffer(1).__index", NEAP_CONSOLE_OK, "nil\nnil");
+  expect(&s, "#neap.buffer(7):fill(1):peek(0, 7)", NEAP_CONSOLE_OK, "7");
+  /* memory that the guard does not count */
+  expect_failure(&s, "local t = {} for i = 1, 30 do t = { t, t } end engine.json(t)", "more than 32 MiB as JSON");
+  expect_failure(&s, "local x, t = ('x'):rep(1e6), {} for i = 1, 100 do t[i] = x end engine.json(t)",
+                 "more than 32 MiB as JSON");
+  /* our own coroutine, resumed while it waits */
+  expect_failure(&s,
+                 "local me = coroutine.running() "
+                 "neap.all { function() coroutine.resume(me) end, function() neap.sleep(0.01) end }",
+                 "a coroutine that awaits was resumed by the script");
+  expect(&s, "1", NEAP_CONSOLE_OK, "1");
+  session_close(&s);
+}
+
 typedef struct waiting {
   session *session;
   const char *text;
@@ -133,8 +171,10 @@ static void wait_written(session *s, unsigned bytes) {
 }
 
 static void one_evaluation_at_a_time_and_any_thread_interrupts_it(void **state) {
-  static const char *const texts[] = {"print(1) while true do end", "print(1) neap.sleep(3600)",
+  static const char *const texts[] = {"print(1) while true do end",
+                                      "print(1) neap.sleep(3600)",
                                       "print(1) while true do pcall(function() while true do end end) end",
+                                      "print(1) local function f() while true do end end xpcall(f, f)",
                                       "print(1) neap.all { function() neap.sleep(3600) end }",
                                       "print(1) for i = 1, 1e9 do pcall(neap.sleep, 1) end"};
   session s;
@@ -279,6 +319,24 @@ static void connections_come_and_go(void **state) {
   close(idle);
 }
 
+static void a_socket_of_somebody_else_stays(void **state) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  neap__console_server *server = NULL;
+  neap_error err = {0};
+  (void)state;
+  snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/neap-test-datagrams-%d", (int)getpid());
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+  assert_int_equal(neap__console_server_open(engine, address.sun_path, &server, &err), NEAP_EBUSY);
+  assert_int_equal(access(address.sun_path, F_OK), 0);
+  close(fd);
+  if (neap__console_server_open(engine, address.sun_path, &server, &err) == 0) { /* nobody's any more */
+    assert_true(neap__console_server_stop(server));
+    neap__console_server_close(server);
+  }
+  assert_int_equal(unlink(address.sun_path) == 0 || errno == ENOENT, 1);
+}
+
 static void a_token_is_itself_only(void **state) {
   (void)state;
   assert_true(neap__console_token_is("0123456789abcdef", "0123456789abcdef"));
@@ -292,10 +350,12 @@ static void a_token_is_itself_only(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(values_errors_and_what_is_not_complete),
+      cmocka_unit_test(what_is_guarded_holds),
       cmocka_unit_test(one_evaluation_at_a_time_and_any_thread_interrupts_it),
       cmocka_unit_test(sessions_drive_one_engine_in_parallel),
       cmocka_unit_test(a_session_is_closed_in_the_middle),
       cmocka_unit_test(connections_come_and_go),
+      cmocka_unit_test(a_socket_of_somebody_else_stays),
       cmocka_unit_test(a_token_is_itself_only),
   };
   return cmocka_run_group_tests(tests, engine_up, engine_down);

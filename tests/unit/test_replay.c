@@ -357,7 +357,9 @@ static void sizes_are_of_the_trace(void **state) {
   assert_int_equal(capacity_of("10%", &sized, 0), 400);
   assert_int_equal(capacity_of("1M", &sized, 0), 1024);
   assert_int_equal(capacity_of("5", &sized, 0), 0);
-  for (uint32_t percent = 1; percent <= 100; percent++) { /* 29 % of 100 is not 28.999... */
+  const neap__replay_input vast = {.trace = &trace, .distinct = 1u << 31, .units_total = 1ull << 63, .units = &kib};
+  assert_true(capacity_of("10000000%", &vast, 0) == 1ull << 62); /* no whole number of 64 bits */
+  for (uint32_t percent = 1; percent <= 100; percent++) {        /* 29 % of 100 is not 28.999... */
     const neap__replay_input hundred = {.trace = &trace, .distinct = 100, .units_total = 100};
     char word[8];
     snprintf(word, sizeof(word), "%u%%", percent);

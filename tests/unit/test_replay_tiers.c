@@ -228,6 +228,9 @@ static void tiers_are_read(void **state) {
                                     "ssd:50%:3GBps:2ms:1",
                                     "ssd:50%:fast",
                                     "ssd:50%:3GBps:-2ms",
+                                    "ssd:50%:3GBps:1e400ms",
+                                    "ssd:50%:1e-400GBps",
+                                    "ssd:50%:1e-315KBps",
                                     "a:b:c:d"};
   neap__replay_tier_spec tier;
   neap_error err = {""};

@@ -221,14 +221,31 @@ static void say_hello(connection *c) {
   pthread_mutex_unlock(&c->lock);
 }
 
-/* Gives everything back, unless the session does not come back: then it keeps what it may touch. */
+/* False: it did not come back within the time. */
+static bool close_session(connection *c) {
+  if (c->console) neap__console_interrupt(c->console);
+  bool shut = !c->bind || neap__bind_shut(c->bind, CLOSE_MS);
+  if (neap__console_close(c->console, CLOSE_MS)) c->console = NULL;
+  if (!shut || c->console) return false;
+  neap__bind_free(c->bind);
+  return true;
+}
+
+static bool stopping(neap__console_server *s) {
+  pthread_mutex_lock(&s->lock);
+  bool answer = s->stopping;
+  pthread_mutex_unlock(&s->lock);
+  return answer;
+}
+
+/* Gives everything back, unless the session does not come back: then it keeps its seat, so that they do not pile up,
+ * and at the server's end what it may touch. */
 static void end_connection(connection *c) {
   neap__console_server *s = c->server;
-  bool clean = true;
-  if (c->console) neap__console_interrupt(c->console);
-  if (c->bind) clean = neap__bind_shut(c->bind, CLOSE_MS);
-  clean = neap__console_close(c->console, CLOSE_MS) && clean;
-  if (clean) neap__bind_free(c->bind);
+  bool clean = close_session(c);
+  if (!clean)
+    NEAP_LOG_ERROR("a console session does not come back; it takes one of %u until it does", NEAP_CONSOLE_SESSIONS_MAX);
+  while (!clean && !stopping(s)) clean = close_session(c);
   pthread_mutex_lock(&s->lock);
   connection **at = &s->connections;
   while (*at != c) at = &(*at)->next;
@@ -242,7 +259,6 @@ static void end_connection(connection *c) {
   pthread_mutex_lock(&c->lock);
   c->fd = -1; /* what a session that was left behind may still write goes nowhere */
   pthread_mutex_unlock(&c->lock);
-  if (!clean) NEAP_LOG_ERROR("a console session does not come back: its thread is left to the end of the process");
   if (clean) {
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -324,10 +340,7 @@ static void *listen_loop(void *arg) {
   neap__console_server *s = arg;
   for (;;) {
     int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
-    pthread_mutex_lock(&s->lock);
-    bool stopping = s->stopping;
-    pthread_mutex_unlock(&s->lock);
-    if (stopping) {
+    if (stopping(s)) {
       if (fd >= 0) close(fd);
       return NULL;
     }
@@ -349,10 +362,10 @@ static int take_path(const struct sockaddr_un *address, neap_error *err) {
   if (lstat(address->sun_path, &st) != 0) return 0;
   if (!S_ISSOCK(st.st_mode))
     return neap__fail(err, NEAP_EBUSY, "--console-socket: %s is there and is no socket", address->sun_path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
   if (fd >= 0) close(fd);
-  if (alive) return neap__fail(err, NEAP_EBUSY, "--console-socket: somebody listens on %s", address->sun_path);
+  if (!stale) return neap__fail(err, NEAP_EBUSY, "--console-socket: somebody listens on %s", address->sun_path);
   unlink(address->sun_path);
   return 0;
 }

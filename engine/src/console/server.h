@@ -16,7 +16,8 @@
  *
  * Bounds: NEAP_CONSOLE_SESSIONS_MAX sessions; of each, memory, processor time without awaiting, time and output of an
  * evaluation, and an idle hour. A client that leaves, or does not read for ten seconds, is gone: its evaluation is
- * interrupted and the session closed. One thread accepts, two serve a connection: its reader, and the session's. */
+ * interrupted and the session closed; one that is busy in C keeps its seat until it comes back. One thread accepts, two
+ * serve a connection: its reader, and the session's. */
 #pragma once
 #include "engine.h"
 

@@ -200,7 +200,7 @@ int neap__replay_capacity(const neap__replay_size *size, const neap__replay_inpu
                           size->text, (unsigned long long)(input->units ? 1024 : chunk_bytes));
       break;
   }
-  *units = value < 1 ? 1 : (uint64_t)value;
+  *units = value < 1 ? 1 : (uint64_t)fmin(value, 0x1p62); /* a large share of large chunks */
   *chunks = input->units ? (uint64_t)NEAP_MAX(1.0, floor((double)*units / mean)) : *units;
   return 0;
 }
@@ -244,7 +244,7 @@ int neap__replay_tier_parse(const char *word, neap__replay_tier_spec *out, neap_
   }
   double bandwidth = parts == 3 || parts == 4 ? bandwidth_of(part[2]) : 0,
          latency = parts == 4 ? latency_of(part[3]) : 0;
-  if (bandwidth <= 0 || latency < 0)
+  if (bandwidth <= 0 || latency < 0 || !isfinite(1024e6 / bandwidth) || !isfinite(latency))
     return neap__fail(err, NEAP_EINVAL,
                       "--tiers: '%s' is not valid; expected NAME:SIZE:BANDWIDTH[:LATENCY] such as ssd:50%%:3GBps or "
                       "remote:200%%:1GBps:2ms",

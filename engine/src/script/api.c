@@ -36,6 +36,12 @@ static int l_memory(lua_State *L) {
   return 1;
 }
 
+/* core.stopped() -> whether the last error was the guard's */
+static int l_stopped(lua_State *L) {
+  lua_pushboolean(L, neap__vm_of(L)->guard.raised);
+  return 1;
+}
+
 /* core.nearest(word, names) -> the name that was most likely meant, or nil */
 static int l_nearest(lua_State *L) {
   const char *names[NEAREST_MAX], *word = luaL_checkstring(L, 1);
@@ -51,8 +57,9 @@ static int l_nearest(lua_State *L) {
 }
 
 void neap__api_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg functions[] = {{"now", l_now},         {"log", l_log},           {"memory", l_memory},
-                                       {"nearest", l_nearest}, {"sleep", neap__l_sleep}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"now", l_now},           {"log", l_log},         {"memory", l_memory}, {"nearest", l_nearest},
+      {"sleep", neap__l_sleep}, {"stopped", l_stopped}, {NULL, NULL}};
   lua_newtable(L);
   neap__vm_register(L, vm, functions);
   neap__key_open(L, vm);

@@ -220,14 +220,15 @@ static int l_tostring(lua_State *L) {
 }
 
 void neap__buffer_open(lua_State *L, neap__vm *vm) {
-  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy},           {"equals", l_equals},
-                                     {"crc32c", l_crc32c}, {"fill", l_fill},           {"peek", l_peek},
-                                     {"poke", l_poke},     {"free", l_free},           {"__gc", l_free},
-                                     {"__len", l_size},    {"__tostring", l_tostring}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"size", l_size},     {"copy", l_copy}, {"equals", l_equals},
+                                     {"crc32c", l_crc32c}, {"fill", l_fill}, {"peek", l_peek},
+                                     {"poke", l_poke},     {"free", l_free}, {NULL, NULL}};
+  static const luaL_Reg events[] = {{"__gc", l_free}, {"__len", l_size}, {"__tostring", l_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"buffer", l_buffer}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
+  neap__vm_register(L, vm, events);
+  lua_newtable(L); /* apart: the metatable is not to be had through a method */
   neap__vm_register(L, vm, methods);
-  lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
   neap__vm_register(L, vm, functions);

@@ -240,9 +240,11 @@ static void fail(lua_State *L, neap__coro *coro, int status, const char *why) {
 static int step(lua_State *L) {
   neap__coro *coro = lua_touserdata(L, 1);
   coro->slice_end_ns = neap__now_ns() + SLICE_NS;
+  /* coroutine.running gives scripts our thread; resumed by them, it may have ended while it waited for us. */
+  bool taken = coro->suspended && lua_status(coro->thread) != LUA_YIELD;
   int args = coro->suspended ? settle(L, coro) : begin(L, coro);
   while (args >= 0) {
-    int status = lua_resume(coro->thread, args);
+    int status = taken ? LUA_ERRRUN : lua_resume(coro->thread, args);
     if (status == LUA_YIELD && lua_touserdata(coro->thread, -1) == (const void *)&await_token) {
       lua_pop(coro->thread, 1);
       coro->suspended = true;
@@ -251,6 +253,9 @@ static int step(lua_State *L) {
     if (status == 0) {
       coro->calls->returned(coro->thread, coro);
       lua_settop(coro->thread, 0);
+    } else if (taken) {
+      fail(L, coro, status, "a coroutine that awaits was resumed by the script");
+      taken = false;
     } else if (status != LUA_YIELD) {
       fail(L, coro, status, NULL);
     } else if (lua_touserdata(coro->thread, -1) == (const void *)&kill_token) {

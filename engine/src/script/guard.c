@@ -54,6 +54,7 @@ static void on_count(lua_State *L, lua_Debug *where) {
   lua_getallocf(L, &ud);
   neap__vm *vm = ud;
   neap__guard *g = &vm->guard;
+  g->raised = false;
   uint64_t now = neap__now_ns(), entered = atomic_load_explicit(&vm->pulse.entered_ns, memory_order_relaxed);
   bool interrupted = atomic_load_explicit(&g->interrupted, memory_order_relaxed);
   if (g->tripped || interrupted || (entered && now > entered && slice_over(g, now - entered))) {
@@ -66,19 +67,21 @@ static void on_count(lua_State *L, lua_Debug *where) {
       lua_pushfstring(L, "stopped: a guarded script may run for %d ms without awaiting", (int)(g->slice_ns / 1000000u));
     }
     lua_concat(L, 2);
+    g->raised = true;
     lua_error(L);
   }
   if (vm->current && neap__coro_overdue(vm->current, now)) {
     luaL_where(L, 0);
     lua_pushfstring(L, "neap: %s", neap_strerror(NEAP_ETIMEDOUT));
     lua_concat(L, 2);
+    g->raised = true;
     lua_error(L);
   }
 }
 
 static void watch(neap__vm *vm, bool on) {
   vm->guard.on = on;
-  vm->guard.tripped = false;
+  vm->guard.tripped = vm->guard.raised = false;
   luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | (on ? LUAJIT_MODE_OFF : LUAJIT_MODE_ON));
   lua_sethook(vm->L, on ? on_count : NULL, on ? LUA_MASKCOUNT : 0, on ? PERIOD : 0);
 }

@@ -27,6 +27,7 @@ typedef struct neap__guard {
   uint64_t heap, heap_max, collect_at; /* bytes; heap_max 0: not bounded yet */
   bool relaxed;                        /* a little more may be taken */
   bool on, tripped;
+  bool raised; /* the hook has raised, and has not run since */
   uint64_t slice_ns, began_ns; /* processor time: of a slice; of the thread when this one began */
   atomic_bool starved;         /* memory is short, and was so after the last collection */
   atomic_bool interrupted;     /* somebody asked for an end */

@@ -9,6 +9,7 @@
 #include "base/base.h"
 
 #define DEPTH_MAX 32
+#define TAKEN_BYTES_MAX (32u << 20) /* a table that is there twice is taken twice */
 #define EMPTY_ARRAY "neap.empty_array"
 
 /* An empty table remembers that it is an array, for the way back. */
@@ -62,21 +63,27 @@ static void push_at(lua_State *L, const cJSON *node, int depth) {
 void neap__value_push(lua_State *L, const cJSON *node) { push_at(L, node, 0); }
 
 /* Each value is attached to `parent` (under name, or as the next element) before its own members are taken. */
-static void take_at(lua_State *L, int index, cJSON *parent, const char *name, int depth);
+static void take_at(lua_State *L, int index, cJSON *parent, const char *name, int depth, size_t *left);
 
-static void take_array(lua_State *L, int index, cJSON *array, int depth) {
+static void spend(lua_State *L, size_t *left, size_t bytes) {
+  if (bytes > *left) luaL_error(L, "a value takes more than %d MiB as JSON", (int)(TAKEN_BYTES_MAX >> 20));
+  *left -= bytes;
+}
+
+static void take_array(lua_State *L, int index, cJSON *array, int depth, size_t *left) {
   for (int i = 1; i <= (int)lua_objlen(L, index); i++) {
     lua_rawgeti(L, index, i);
-    take_at(L, lua_gettop(L), array, NULL, depth + 1);
+    take_at(L, lua_gettop(L), array, NULL, depth + 1, left);
     lua_pop(L, 1);
   }
 }
 
-static void take_object(lua_State *L, int index, cJSON *object, int depth) {
+static void take_object(lua_State *L, int index, cJSON *object, int depth, size_t *left) {
   lua_pushnil(L);
   while (lua_next(L, index)) {
     if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "a table with a %s key has no JSON form", luaL_typename(L, -2));
-    take_at(L, lua_gettop(L), object, lua_tostring(L, -2), depth + 1);
+    spend(L, left, lua_objlen(L, -2));
+    take_at(L, lua_gettop(L), object, lua_tostring(L, -2), depth + 1, left);
     lua_pop(L, 1);
   }
 }
@@ -95,9 +102,10 @@ static cJSON *make(lua_State *L, int index, bool *array) {
   }
 }
 
-static void take_at(lua_State *L, int index, cJSON *parent, const char *name, int depth) {
+static void take_at(lua_State *L, int index, cJSON *parent, const char *name, int depth, size_t *left) {
   if (depth > DEPTH_MAX) luaL_error(L, "a table is cyclic or nested deeper than %d", DEPTH_MAX);
   luaL_checkstack(L, 6, "JSON");
+  spend(L, left, sizeof(cJSON) + (lua_type(L, index) == LUA_TSTRING ? lua_objlen(L, index) : 0));
   bool array;
   cJSON *node = make(L, index, &array);
   bool added = node && (name ? cJSON_AddItemToObject(parent, name, node) : cJSON_AddItemToArray(parent, node));
@@ -106,10 +114,13 @@ static void take_at(lua_State *L, int index, cJSON *parent, const char *name, in
     luaL_error(L, "out of memory");
   }
   if (array) {
-    take_array(L, index, node, depth);
+    take_array(L, index, node, depth, left);
   } else if (lua_istable(L, index)) {
-    take_object(L, index, node, depth);
+    take_object(L, index, node, depth, left);
   }
 }
 
-void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) { take_at(L, index, parent, name, 0); }
+void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) {
+  size_t left = TAKEN_BYTES_MAX;
+  take_at(L, index, parent, name, 0, &left);
+}

@@ -9,6 +9,6 @@
 void neap__value_push(lua_State *L, const cJSON *node);
 
 /* Adds the value at index to the object parent under name; an error half way leaves a part of it there. Tables with a
- * first element are arrays, all others objects with string keys. Raises for functions, NaN, other keys and deep or
- * cyclic tables. */
+ * first element are arrays, all others objects with string keys. Raises for functions, NaN, other keys, deep or
+ * cyclic tables, and what would take more than 32 MiB. */
 void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name);

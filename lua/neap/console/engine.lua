@@ -184,19 +184,15 @@ end
 ---@return string? code
 ---@return string? message
 function Engine:define(name, text, params)
-  if type(name) ~= 'string' or not name:match '^[%w_-]+$' then
-    error('engine:define: a name consists of letters, digits, _ and -', 2)
-  elseif type(text) ~= 'string' then
-    error(('engine:define: the module is a %s, expected its text'):format(type(text)), 2)
+  if type(name) ~= 'string' or type(text) ~= 'string' then
+    error(('engine:define: got a %s and a %s, expected a name and the text of a module'):format(type(name),
+      type(text)), 2)
   end
-  local path = self.core.scratch() .. '/' .. name .. '.lua'
   local chunk, failure = load(text, '=' .. name, 't')
   if not chunk then
     error('engine:define: ' .. failure, 2)
   end
-  local file = assert(io.open(path, 'w'))
-  assert(file:write(text))
-  assert(file:close())
+  local path = self.core.write_module(name, text)
   for _, tier in ipairs(self.core.tiers()) do
     if tier.name == name then
       return self:reload(name, params)

@@ -38,6 +38,12 @@ return function()
     env[name] = copy(_G[name], members == true and names_of(_G[name]) or members)
   end
   env.debug = { traceback = debug.traceback }
+  -- Through a metatable a script would get the library's own tables, and could give buffers a finalizer.
+  local registry = debug.getregistry()
+  for _, meta in ipairs { debug.getmetatable '', registry['neap.buffer'], registry['neap.key'],
+    registry['neap.semaphore'] } do
+    meta.__metatable = false
+  end
   setmetatable(env.os, { __metatable = false, __index = function(_, name)
     error(("'os.%s' is not there: a guarded session cannot reach files and processes"):format(tostring(name)), 2)
   end })

@@ -62,7 +62,11 @@ return function(options)
 
   --- Prints a value as the prompt does; limits: columns, depth, items, values.
   function env.dump(value, limits)
-    options.write(pretty(value, setmetatable(limits or {}, { __index = shape })) .. '\n')
+    local merged = { columns = shape.columns, colour = shape.colour }
+    for name, limit in pairs(limits or {}) do
+      merged[name] = limit
+    end
+    options.write(pretty(value, merged) .. '\n')
   end
 
   function env.help(topic)
