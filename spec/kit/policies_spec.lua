@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The pages of examples/policies, typed as they stand in one terminal (spec/support/walk.lua): what is printed is what
--- they say, line for line. `examples/policies/walk.txt` is the record of it; NEAP_RECORD=1 writes a new one. The page of
--- the live server is not in the record: no two runs of it have the same figures.
+-- they say, line for line. `examples/policies/walk.txt` is the record of it; NEAP_RECORD=1 writes a new one. The
+-- page of the live server is not in the record: no two runs of it have the same figures.
 
 local json = require 'spec.support.json'
 local server = require 'spec.support.server'
