@@ -1,9 +1,16 @@
 -- SPDX-License-Identifier: MIT
 --
--- The store that README shows is taken from there and used.
+-- The store that README shows is taken from there and used; the policy is the one that the walk begins with.
 
 local server = require 'spec.support.server'
 local workload = require 'spec.support.workload'
+
+describe('the policy in README', function()
+  it('is examples/policies/lru.lua', function()
+    local shipped = server.read('examples/policies/lru.lua'):gsub('^%-%- SPDX[^\n]*\n', ''):gsub('[^\n]+', '    %0')
+    assert.truthy(server.read('README.md'):find('\n' .. shipped .. '\n', 1, true))
+  end)
+end)
 
 describe('the store in README', function()
   it('keeps what was stored when the first level is emptied', function()

@@ -3,7 +3,7 @@
 -- Pages of examples/ typed as they stand, in a directory of their own. A block of code with `file=NAME` is written to
 -- that file, with `replace=A,B` only its functions of these names; `sh` is run and must succeed, with `fails=N` end
 -- with that status; `sh server` runs until the walk ends, and the next block waits for it. `text` is what the block
--- before it printed, or lines in a row of that.
+-- before it printed, or lines in a row of that; `text like`: but for numbers, folders, hashes and the width of columns.
 
 local assert = require 'luassert'
 
@@ -48,6 +48,12 @@ local function replace(path, names, code, language)
   write(path, text)
 end
 
+---What two runs have in common.
+local function alike(text)
+  text = text:gsub('[%w_./-]*/([%w_-]+%.lua)', '%1'):gsub('%x%x%x%x%x%x%x%x+', 'HEX'):gsub('%d[%d.,]*', 'N')
+  return (text:gsub('[ \t]+', ' '):gsub(' \n', '\n'))
+end
+
 ---@class Walk
 ---@field directory string where the blocks are run
 ---@field transcript string what was typed and printed so far
@@ -67,7 +73,8 @@ function Walk.new()
       ("cd '%s'"):format(directory), ("PATH='%s':$PATH"):format(bin:match '^(.*)/'),
       ("PORT=%d HTTP_PORT=%d URL=http://127.0.0.1:%d"):format(server.free_port(), http_port, http_port),
       ("NAME=%s NEAP_INCLUDE='%s/engine/include'"):format(server.shm_name(), root),
-      ("SOURCE='%s' TRACES='%s/tests/data'"):format(root, root), 'export NO_COLOR=1 LC_ALL=C.UTF-8', '',
+      ("SOURCE='%s' TRACES='%s/tests/data' HERE='%s'"):format(root, root, directory),
+      'export NO_COLOR=1 LC_ALL=C.UTF-8', '',
     }, '\n'),
   }, Walk)
 end
@@ -101,7 +108,8 @@ function Walk:block(language, options, code)
   elseif language == 'sh' then
     self:shell(code, tonumber(options:match 'fails=(%d+)'))
   elseif language == 'text' then
-    local found = ('\n' .. self.printed):find('\n' .. code, 1, true)
+    local same = options:match 'like' and alike or tostring
+    local found = same('\n' .. self.printed):find(same('\n' .. code), 1, true)
     assert(found, 'the page says:\n' .. code .. 'but what was printed is:\n' .. self.printed)
   end
 end

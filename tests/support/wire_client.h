@@ -53,6 +53,7 @@ typedef struct reply {
 /* What a key says; start, end and tokens count tokens. */
 typedef struct ask {
   const char *request, *salt, *model;
+  const char *session; /* NULL: no request_configs */
   uint32_t first, tokens, start, end;
   uint32_t world, readers;
   int worker; /* -1: nil */
@@ -248,7 +249,13 @@ static inline neap__writer key_frame(const ask *a) {
   neap__write_text(&w, "cache_salt");
   neap__write_text(&w, a->salt ? a->salt : "");
   neap__write_text(&w, "request_configs");
-  neap__write_nil(&w);
+  if (a->session) {
+    neap__write_map(&w, 1);
+    neap__write_text(&w, "lmcache.tag.session");
+    neap__write_text(&w, a->session);
+  } else {
+    neap__write_nil(&w);
+  }
   neap__write_text(&w, "num_kv_readers");
   neap__write_uint(&w, a->readers);
   return w;

@@ -190,12 +190,8 @@ static neap__tally replay(const neap__policy_spec *spec, uint64_t capacity_kib, 
       uint32_t parent = c ? number[c - 1] : NEAP__NO_CHUNK;
       assert_int_equal(neap__lineage_add(&lineage, r.head.chunk[c], parent, &number[c]), 0);
     }
-    const neap__ghost_request request = {.chunk = number,
-                                         .units = units,
-                                         .chunks = chunks,
-                                         .request = (uint32_t)r.head.session,
-                                         .time_ms = i,
-                                         .session = r.head.session};
+    const neap__ghost_request request = {
+        .chunk = number, .units = units, .chunks = chunks, .request = i + 1, .time_ms = i, .session = r.head.session};
     neap__ghost_use(ghost, &request, &answer);
     sum.requests++, sum.asked += chunks, sum.prefix += answer.prefix, sum.hits += answer.hits;
     sum.found += r.head.found, sum.found_l1 += r.head.found_l1;

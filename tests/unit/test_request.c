@@ -128,6 +128,7 @@ static int read_with(const char *field, const char *raw, size_t raw_bytes, neap_
     const char *name, *raw;
     size_t bytes;
   } fields[] = {{"num_kv_readers", "\x02", 1},
+                {"request_configs", "\xc0", 1},
                 {"cache_salt",
                  "\xa1"
                  "s",
@@ -181,6 +182,36 @@ static void optional_fields_have_defaults(void **state) {
   assert_int_equal(key.readers, 0);
   assert_int_equal(read_with("worker_id", "\xc0", 1, &key, NULL), 0);
   assert_true(key.all_workers);
+}
+
+/* Written as a client that names its session, among what others send. */
+static void of_the_configs_the_tag_of_the_session_is_read(void **state) {
+  (void)state;
+  neap__ipc_key key;
+  neap__writer w = {0};
+  neap__write_map(&w, 4);
+  neap__write_text(&w, "lmcache.tag.user");
+  neap__write_text(&w, "u1");
+  neap__write_raw(&w, "\x92\x01\x81\x02\x03", 5); /* a name that is none, */
+  neap__write_raw(&w, "\x81\x04\x92\x05\x06", 5); /* and its value */
+  neap__write_text(&w, "lmcache.tag.session");
+  neap__write_text(&w, "anna");
+  neap__write_text(&w, "lmcache.max_offload_tokens");
+  neap__write_uint(&w, 256);
+  assert_int_equal(read_with("request_configs", w.at, w.bytes, &key, NULL), 0);
+  assert_true(neap__text_is(key.session, "anna"));
+  assert_int_equal(key.readers, 2);
+  assert_int_equal(key.tokens.count, 4);
+  assert_int_equal(read_with(NULL, NULL, 0, &key, NULL), 0);
+  assert_int_equal(key.session.bytes, 0);
+  neap__writer_reset(&w);
+  neap__write_map(&w, 1);
+  neap__write_text(&w, "lmcache.tag.session");
+  neap__write_uint(&w, 7); /* no text: nobody's */
+  assert_int_equal(read_with("request_configs", w.at, w.bytes, &key, NULL), 0);
+  assert_int_equal(key.session.bytes, 0);
+  assert_int_equal(read_with("request_configs", "\x93\x01\x02\x03", 4, &key, NULL), 0);
+  neap__writer_free(&w);
 }
 
 static void a_bad_field_is_named(void **state) {
@@ -297,6 +328,7 @@ int main(void) {
       cmocka_unit_test_prestate(a_damaged_frame_is_refused_or_harmless, &r),
       cmocka_unit_test(fields_come_in_any_order_with_unknown_ones_between),
       cmocka_unit_test(optional_fields_have_defaults),
+      cmocka_unit_test(of_the_configs_the_tag_of_the_session_is_read),
       cmocka_unit_test(a_bad_field_is_named),
       cmocka_unit_test(ranges_are_whole_chunks_within_the_tokens),
       cmocka_unit_test(a_prompt_that_comes_again_has_the_hashes_of_a_new_one),

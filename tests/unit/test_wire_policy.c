@@ -88,6 +88,38 @@ static void a_request_is_missed_stored_and_used_tail_first(void **state) {
   assert_int_equal(heard.events, 3 * CHUNKS + 1);
 }
 
+static void request_that_ends(bench *b, const char *name, const char *session, uint32_t first) {
+  ask a = prompt(name, first, CHUNKS);
+  a.session = session;
+  assert_int_equal(look(b, &a), 0);
+  store(b, &a, WORKER, 0x22);
+  end_session(b, name);
+}
+
+/* h1 and h2 of the REQUEST with this number, from 0. */
+static uint64_t session_told(uint32_t number) {
+  for (uint32_t i = 0; i < heard.events; i++)
+    if (heard.event[i].type == NEAP_EV_REQUEST && number-- == 0)
+      return heard.event[i].h1 | (uint64_t)heard.event[i].h2 << 32;
+  fail_msg("no REQUEST");
+  return 0;
+}
+
+static void a_request_tells_the_session_that_its_client_names(void **state) {
+  bench *b = *state;
+  register_worker(b, WORKER);
+  rule(b);
+  request_that_ends(b, "cmpl-1", "anna", 100);
+  request_that_ends(b, "cmpl-2", NULL, 500);
+  request_that_ends(b, "cmpl-3", "otto", 900);
+  request_that_ends(b, "cmpl-4", "anna", 1300);
+  neap__stream_flush(b->engine->stream);
+  assert_int_not_equal(session_told(0), 0);
+  assert_int_equal(session_told(1), 0);
+  assert_int_not_equal(session_told(2), session_told(0));
+  assert_int_equal(session_told(3), session_told(0));
+}
+
 /* --- hints ---------------------------------------------------------------------------------------------------- */
 
 static neap__http *open_http(bench *b) {
@@ -174,6 +206,7 @@ static void hints_that_make_no_sense_are_refused_by_name(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_request_is_missed_stored_and_used_tail_first),
+      TEST(a_request_tells_the_session_that_its_client_names),
       TEST(hints_name_chunks_by_hash_or_by_tokens),
       TEST(hints_that_make_no_sense_are_refused_by_name),
   };

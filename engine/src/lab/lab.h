@@ -50,7 +50,7 @@ void neap__lab_close(neap__lab *lab); /* nobody is inside; the stream is still o
 
 /* One request that ended. */
 typedef struct neap__lab_request {
-  uint64_t session;  /* hash of the request id */
+  uint64_t session;  /* hash of its name, 0: the client named none */
   const char *model; /* lives as long as the lab */
   uint32_t tenant;
   uint32_t asked, found, found_l1; /* chunks; asked is 0: it was never looked up */

@@ -54,7 +54,7 @@ struct neap__shadow {
   neap__ghost_cache *ghost;
   family family;
   uint32_t *number; /* of a request's chunks */
-  uint32_t number_room, chunk_kib, lag_ms;
+  uint32_t number_room, chunk_kib, lag_ms, request;
   uint64_t forgotten;
   neap__tally total;
   neap__window window;
@@ -173,7 +173,7 @@ static int use(neap__shadow *s, const neap__lab_record *r, uint32_t chunks, bool
                                        .units = s->family.kib,
                                        .chunks = number_chunks(s, r->chunk, chunks, kib),
                                        .tenant = r->tenant,
-                                       .request = (uint32_t)r->session,
+                                       .request = ++s->request,
                                        .time_ms = r->time_ms,
                                        .session = r->session};
   if (request.chunks) neap__ghost_use(s->ghost, &request, &answer);

@@ -72,13 +72,6 @@ static int start_fetch(neap__server *server, neap__session *session, const neap_
   return 0;
 }
 
-/* What the key says about its request, for the next lookups of it. */
-static void note_key(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant) {
-  session->model = model;
-  session->world_size = key->world_size;
-  session->tenant = tenant;
-}
-
 /* Does L1 have all of the chunk at this moment? */
 static bool has_chunk(neap__server *server, const neap__ipc_key *key, uint32_t tenant,
                       uint8_t (*hash)[NEAP_HASH_BYTES]) {
@@ -107,7 +100,7 @@ static int lookup(neap__server *server, const neap__ipc_key *key, neap_error *er
   if (code) return code;
   neap__session *session = neap__session_get(&server->sessions, key->request_id, server->now_ns);
   if (!session) return neap__fail(err, NEAP_ELIMIT, "%u requests hold leases already", NEAP_SESSIONS_MAX);
-  note_key(session, neap__names_model(server->engine->names, space), key, tenant);
+  neap__session_note(session, neap__names_model(server->engine->names, space), key, tenant);
   session->readers = NEAP_MAX(key->readers, 1u);
   session->asked_chunks = chunks;
   bool whole = neap__tier_set_count(server->engine->tiers) ||
@@ -294,7 +287,7 @@ static uint32_t touch(neap__server *server, neap__session *session) {
   if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return 0;
   uint32_t request = (uint32_t)session->entry.id;
   neap__key *keys = server->batch.keys;
-  neap__l1_tell_request(server->l1, session->tenant, request, 0, chunks);
+  neap__l1_tell_request(server->l1, session->tenant, request, session->named, chunks);
   for (uint32_t i = 0; i < chunks * rows / 2; i++) {
     neap__key swap = keys[i];
     keys[i] = keys[chunks * rows - 1 - i];
@@ -311,7 +304,7 @@ static uint32_t touch(neap__server *server, neap__session *session) {
 /* The lab sees a request when it ends: what it found and what it stored, for nothing else of it can be cached. */
 static void tell_lab(neap__server *server, const neap__session *session, uint32_t rows) {
   uint32_t found = session->asked_chunks ? session->hit_chunks : 0;
-  neap__lab_request told = {.session = session->entry.id,
+  neap__lab_request told = {.session = session->named,
                             .model = session->model,
                             .tenant = session->tenant,
                             .asked = session->asked_chunks,

@@ -75,9 +75,7 @@ static int pair_keys(neap__server *server, pair *p, direction dir, neap_error *e
                            .id = p->instance->entry.id,
                            .tag = pair_tag(p, dir, &server->batch.keys[p->count - 1])};
   if (!p->session) return 0;
-  p->session->model = neap__names_model(server->engine->names, p->instance->space);
-  p->session->world_size = p->key.world_size;
-  p->session->tenant = tenant;
+  neap__session_note(p->session, neap__names_model(server->engine->names, p->instance->space), &p->key, tenant);
   return 0;
 }
 

@@ -100,9 +100,22 @@ static int read_record(neap__reader frame, const field *fields, uint32_t count, 
   return 0;
 }
 
-static int skip_any(neap__reader *r, void *to, neap_error *err) {
-  (void)to;
-  return neap__read_skip(r) ? neap__fail(err, NEAP_EINVAL, "is cut short") : 0;
+/* One tag of the map counts, if it is a text; all else that a request brings along is passed over. */
+static int read_configs(neap__reader *r, void *to, neap_error *err) {
+  neap__reader at = *r;
+  neap__value map, name, value;
+  if (neap__read_skip(r)) return neap__fail(err, NEAP_EINVAL, "is cut short");
+  if (neap__read_value(&at, &map) || map.kind != NEAP_KIND_MAP) return 0;
+  for (uint64_t i = 0; i < map.number; i++) {
+    neap__reader behind = at;
+    if (neap__read_value(&at, &name) || neap__read_skip(&behind)) return 0;
+    at = behind;
+    if (neap__read_value(&at, &value) || neap__read_skip(&behind)) return 0;
+    at = behind;
+    if (name.kind == NEAP_KIND_STR && neap__text_is(name.text, NEAP_SESSION_TAG) && value.kind == NEAP_KIND_STR)
+      *(neap__text *)to = value.text;
+  }
+  return 0;
 }
 
 #define KEY(name, member, read, required) \
@@ -116,13 +129,13 @@ static const field key_fields[] = {
     KEY("end", end, read_u63, true),
     KEY("request_id", request_id, read_text, true),
     KEY("cache_salt", salt, read_text, false),
-    KEY("request_configs", model, skip_any, false),
+    KEY("request_configs", session, read_configs, false),
     KEY("num_kv_readers", readers, read_readers, false),
 };
 #undef KEY
 
 int neap__ipc_key_read(neap__reader frame, neap__ipc_key *key, neap_error *err) {
-  *key = (neap__ipc_key){.model.at = "", .request_id.at = "", .salt.at = ""};
+  *key = (neap__ipc_key){.model.at = "", .request_id.at = "", .salt.at = "", .session.at = ""};
   int code = read_record(frame, key_fields, NEAP_ARRAY_LEN(key_fields), key, err);
   if (code) return code;
   key->all_workers = key->worker_id == UINT32_MAX;

@@ -8,10 +8,12 @@
 #pragma once
 #include "serve/reader.h"
 
-#define NEAP_WORLD_MAX 255u /* LMCache's kv_rank holds eight bits of it */
+#define NEAP_WORLD_MAX 255u                    /* LMCache's kv_rank holds eight bits of it */
+#define NEAP_SESSION_TAG "lmcache.tag.session" /* in request_configs: a request's session, for policies */
 
 typedef struct neap__ipc_key {
   neap__text model, request_id, salt;
+  neap__text session; /* the value of NEAP_SESSION_TAG, empty if not sent */
   neap__token_list tokens;
   uint64_t start, end; /* token range */
   uint32_t world_size; /* 1 .. NEAP_WORLD_MAX */

@@ -102,8 +102,16 @@ neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uin
   neap__session *session = (neap__session *)neap__table_add(&sessions->requests, id, 0, now_ns);
   if (!session) return NULL;
   session->model = NULL;
+  session->named = 0;
   session->chunks = session->asked_chunks = session->stored_chunks = 0;
   return session;
+}
+
+void neap__session_note(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant) {
+  session->model = model;
+  session->world_size = key->world_size;
+  session->tenant = tenant;
+  if (key->session.bytes) session->named = neap__hash64(key->session.at, key->session.bytes, REQUEST_SEED);
 }
 
 int neap__session_prompt(neap__sessions *sessions, neap__session *session, const neap__token_list *tokens,

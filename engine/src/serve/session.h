@@ -9,6 +9,7 @@
 #include "flow/fetch.h"
 #include "serve/hold.h"
 #include "serve/prompt.h"
+#include "serve/request.h"
 #include "serve/table.h"
 
 #define NEAP_SESSIONS_MAX 65536u
@@ -23,6 +24,7 @@ typedef struct neap__session {
   neap__fetch *fetch; /* of the lookup, until its result is collected */
   const char *model;  /* of the last key; interned, NULL before the first */
   uint32_t world_size, tenant;
+  uint64_t named;         /* hash of the session that the client names, 0: it names none */
   uint32_t chunks;        /* whole chunks of the last token list */
   uint32_t hit_chunks;    /* result of the lookup */
   uint32_t l1_chunks;     /* how much of the prefix L1 had by itself */
@@ -55,6 +57,8 @@ neap__session *neap__session_find(neap__sessions *sessions, neap__text request_i
 /* Finds or makes. NULL at the bound with every old session holding leases, or without memory. */
 neap__session *neap__session_get(neap__sessions *sessions, neap__text request_id, uint64_t now_ns);
 neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uint64_t now_ns);
+/* What a key says about its request. model: interned. */
+void neap__session_note(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant);
 /* Ends the running lookup and gives back every lease, as before a new lookup. */
 void neap__session_reset(neap__sessions *sessions, neap__session *session);
 void neap__session_end(neap__sessions *sessions, neap__session *session);
