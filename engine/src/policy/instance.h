@@ -55,8 +55,8 @@ void neap__instance_hint(neap__instance *instance, const neap_hint *hints, uint3
 uint32_t neap__instance_predict(neap__instance *instance, neap_hint *out, uint32_t max);
 
 /* Changes the policy, or starts the same one again: a new instance of it is created, given what one of its name before
- * it saved (at most 64 MiB) and told of all residents in recency order, then takes over. Which tiers have them is told (STORED) as far as a policy before asked for it. On
- * failure everything is as it was. */
+ * it saved (at most 64 MiB) and told of all residents in recency order, then takes over. Which tiers have them is told
+ * (STORED) as far as a policy before asked for it. On failure everything is as it was. */
 int neap__instance_switch(neap__instance *instance, const neap_policy *policy, const char *params, neap_error *err);
 
 typedef struct neap__instance_stats {
