@@ -133,8 +133,14 @@ sys.stdout.write(text)
       assert.truthy(output:find(case[3], 1, true), output)
       assert.falsy(output:find(case[2], 1, true))
     end
-    write(socket, 'a file')
+    os.remove(token_file)
+    assert.equal(0, os.execute('mkfifo -m 600 ' .. token_file)) -- which nobody writes
     local output, status = neap('server', '--l1-size-gb', '0.01', '--eviction-policy', 'LRU', '--port', '0',
+      '--http-port', '0', '--console-token-file', token_file)
+    assert.equal(2, status, output)
+    assert.truthy(output:find('only its owner may read', 1, true), output)
+    write(socket, 'a file')
+    output, status = neap('server', '--l1-size-gb', '0.01', '--eviction-policy', 'LRU', '--port', '0',
       '--http-port', '0', '--console-socket', socket)
     assert.equal(1, status, output)
     assert.truthy(output:find('is there and is no socket', 1, true), output)

@@ -12,7 +12,7 @@
 int neap__console_token(const char *file, char out[NEAP_CONSOLE_TOKEN_BYTES], neap_error *err) {
   struct stat st;
   ssize_t bytes = -1;
-  int fd = open(file, O_RDONLY | O_CLOEXEC);
+  int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return neap__fail(err, NEAP_EINVAL, "--console-token-file: %s: %s", file, strerror(errno));
   bool private = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) == 0;
   if (private) bytes = read(fd, out, NEAP_CONSOLE_TOKEN_BYTES - 1);
