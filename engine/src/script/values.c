@@ -113,3 +113,21 @@ static void take_at(lua_State *L, int index, cJSON *parent, const char *name, in
 }
 
 void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) { take_at(L, index, parent, name, 0); }
+
+static int box_gc(lua_State *L) {
+  cJSON **box = lua_touserdata(L, 1);
+  cJSON_Delete(*box);
+  *box = NULL;
+  return 0;
+}
+
+cJSON **neap__json_box(lua_State *L) {
+  cJSON **box = lua_newuserdata(L, sizeof(*box));
+  *box = NULL;
+  if (luaL_newmetatable(L, "neap.json_box")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return box;
+}
