@@ -7,9 +7,9 @@
 -- TRACE has a line of JSON for each request, with "hash_ids" (Mooncake's form) and perhaps "suite" and "session" (the
 -- agent form of neap's own traces; a session is told to the server as the tag lmcache.tag.session). Requests follow
 -- one another at once. What is found is read, what is missing is stored; each chunk begins with a word that follows
--- from its number in the trace and is compared when it comes back. Small chunks (--chunk-size 16) make it fast. When it
--- ends it is still registered, like a worker that is killed: `neap ctl explain` knows its model until the server forgets
--- it (--worker-reap-timeout-seconds). Ends with a line of figures, and with 1 if a word was wrong or a promise broken.
+-- from its number in the trace and is compared when it comes back. Small chunks (--chunk-size 16) make it fast. In the
+-- end it stays registered, like a worker that is killed: `neap ctl explain` knows its model until the server forgets it
+-- (--worker-reap-timeout-seconds). Ends with a line of figures, and with 1 if a word was wrong or a promise broken.
 
 package.path = arg[0]:gsub('[^/]*$', '') .. '?.lua;' .. package.path
 local ffi = require 'ffi'

@@ -201,6 +201,25 @@ sys.stdout.write(text)
     assert.equal(0, running:stop(), running:output())
   end)
 
+  it('compares and changes policies that are built in, and explains', function()
+    start()
+    local load = workload.new(running)
+    assert.equal(1, load:store(1, 272))
+    assert.equal('"arc"\n', (eval 'engine:shadow "arc"'))
+    assert.equal('"arc"\n"LRU"\n', (eval 'engine:shadows()[1].policy, engine:policy().policy'))
+    assert.equal('"s3fifo"\n', (eval 'engine:switch("s3fifo", { trial = 0 })'))
+    assert.equal(1, load:hit_and_verify(1, 272))
+    local output, status = eval 'engine:switch "/tmp/x.lua"'
+    assert.equal(1, status)
+    assert.truthy(output:find('names a file, which a guarded session cannot reach; use neap ctl policy', 1, true))
+    local code = [[
+      local chunk = engine:chunks()[1]
+      return engine:explain({ chunk.hash }, { model = chunk.model, tenant = chunk.tenant })[1].objects[1].l1]]
+    assert.equal('"resident"\n', (eval(code)))
+    load:close()
+    assert.equal(0, running:stop(), running:output())
+  end)
+
   it('refuses what reaches beyond it', function()
     start()
     for _, code in ipairs { 'io.open("/etc/hostname")', 'os.execute("true")', 'require "ffi"', 'require "neap.core"',

@@ -173,7 +173,7 @@ describe('the prompt', function()
   describe('drives its engine', function()
     it('by every example of the help', function()
       local code = {}
-      for _, topic in ipairs { 'start', 'engine', 'store', 'adapters', 'values' } do
+      for _, topic in ipairs { 'start', 'engine', 'store', 'adapters', 'live', 'values' } do
         local help = run('.help ' .. topic .. '\n', 'repl')
         local going = false
         for line in help:gmatch '([^\n]*)\n' do
@@ -223,7 +223,37 @@ describe('the prompt', function()
       fails('engine:store({ 1.5 }, 1)', '1 token are no complete chunk')
       fails('local t = {} for i = 1, 16 do t[i] = -1 end engine:store(t, 1)', 'token 1 is -1')
       fails('error((select(3, engine:attach { type = "fss" })))', "did you mean 'fs'?")
+      fails('engine:switch("arc", { trail = 1 })', 'unknown option "trail"; expected one of: bound, trial, warm')
+      fails('engine:explain("short")', '5 tokens are no complete chunk')
       fails('engine:chunks { limit = 0 }', 'expected a limit of 1 to 10000')
+    end)
+
+    it('and tries policies beside and in the place of the live one', function()
+      local path = write('mine.lua', assert(server.read 'lua/neap/policies/lru.lua'))
+      local script = write('live.lua', ([[
+        local mine, text = '%s', ('x'):rep(160)
+        assert(engine:policy().policy == 'LRU')
+        assert(engine:shadow(mine) == mine and engine:shadow('arc', { warm = false }) == 'arc')
+        local shadows = engine:shadows()
+        assert(#shadows == 2 and shadows[1].policy == mine and shadows[2].state ~= 'failed')
+        print((select(2, engine:shadow 'arc')))
+        assert(engine:unshadow(0) == '0' and #engine:shadows() == 1)
+        print((select(2, engine:unshadow 'lru')))
+        engine:store(text, 100)
+        assert(engine:switch(mine, { trial = 60 }) == mine)
+        assert(engine:policy().trial.reference.policy == 'LRU' and engine:policy().residents == 10)
+        print((select(2, engine:switch 'lruu')))
+        print((select(3, engine:switch('arc', { bound = 2 }))))
+        assert(engine:policy().policy == mine and engine:lookup(text).hit == 10)
+        local chunks = engine:explain(text)
+        assert(#chunks == 10 and chunks[10].objects[1].l1 == 'resident', chunks[10].objects[1].why)
+        assert(engine:explain({ chunks[3].hash })[1].objects[1].why == chunks[3].objects[1].why)
+        engine:clear()
+        print((engine:explain(text)[1].objects[1].why:gsub('%%d+%%.%%d', 'N')))
+        print(engine:explain(('y'):rep(16))[1].objects[1].why)]]):format(path))
+      local output, errors = run('', 'run', '--chunk-size', '16', script)
+      assert.equal('EEXIST\nENOENT\nEINVAL\nbound is 2; expected a share from 0 to 1\ncleared N s ago\nnever_seen\n',
+        output, errors)
     end)
 
     it('and leaves no modules that were defined behind', function()
@@ -306,6 +336,7 @@ describe('the prompt', function()
       globals = 'getfenv(0)', compiler = 'jit.on()', registry = 'debug.getregistry()', packages = 'package.loaded',
       bytecode = 'assert(load("\\27LJ"))', dump = '(""):dump(print)', sockets = 'neap.net.connect("127.0.0.1", 1)',
       stores = 'neap.open { type = "mock" }', attach = 'engine:attach { type = "mock" }',
+      policies = 'engine:switch "lua/neap/policies/lru.lua"', shadows = 'engine:shadow "./x.so"',
       definitions = 'engine:define("x", "return 1")', ['files below'] = 'engine.core.write_module("x", "")',
     } do
       it('cannot reach ' .. what, function()

@@ -56,7 +56,8 @@ typedef enum neap_event_type {
 } neap_event_type;
 
 /* Live, a request's misses are told when it is looked up, its insertions when they are stored or loaded, and REQUEST
- * with its hits when it ends. A REMOVE of a pinned slot, or of one that is no leaf, says all there is to say. */
+ * with its hits when it ends; its session is the one that the client names (lmcache.tag.session). A REMOVE of a pinned
+ * slot, or of one that is no leaf, says all there is to say. */
 #define NEAP_WANTS(name) (1u << NEAP_EV_##name)
 
 typedef enum neap_remove_reason {

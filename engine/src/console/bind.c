@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * console/bind.c - life of a bind, and its changes of the engine: attach, detach, reload, clear. */
+ * console/bind.c - life of a bind, and its changes of the engine: adapters, shadows, the policy, clear. */
 #include "console/bind.h"
 
 #include <errno.h>
@@ -78,7 +78,7 @@ void neap__bind_register(lua_State *L, neap__vm *vm, neap__bind *b, const luaL_R
 
 /* --- changes ------------------------------------------------------------------------------------------------------ */
 
-typedef enum change_kind { ATTACH, DETACH, RELOAD } change_kind;
+typedef enum change_kind { ATTACH, DETACH, RELOAD, SHADOW, UNSHADOW, SWITCH } change_kind;
 
 /* One change, on a thread of engine->changes. */
 typedef struct change {
@@ -89,7 +89,8 @@ typedef struct change {
   change_kind kind;
   uint64_t grace_ms;
   char name[NEAP_TIER_NAME_BYTES];
-  char *text; /* a configuration, or parameters; NULL: none */
+  char *text; /* a configuration, parameters, or a policy; NULL: none */
+  neap__lab_trial trial;
   int rc;
   neap_error err;
 } change;
@@ -106,7 +107,7 @@ static void change_release(neap__await *await) {
 static int change_push(lua_State *L, neap__await *await) {
   const change *c = change_of(await);
   if (c->rc == 0) {
-    lua_pushstring(L, c->name);
+    lua_pushstring(L, c->kind < SHADOW ? c->name : c->text);
     return 1;
   }
   lua_pushnil(L);
@@ -129,17 +130,16 @@ static void work(void *arg) {
       break;
     case DETACH: c->rc = neap__engine_detach(engine, c->name, c->grace_ms, &c->err); break;
     case RELOAD: c->rc = neap__tier_set_reload(engine->tiers, c->name, c->text, c->grace_ms, &left, &c->err); break;
+    case SHADOW: c->rc = neap__lab_shadow_add(engine->lab, c->text, c->trial.warm, &c->err); break;
+    case UNSHADOW: c->rc = neap__lab_shadow_remove(engine->lab, c->text, &c->err); break;
+    case SWITCH: c->rc = neap__lab_switch(engine->lab, c->text, &c->trial, &c->err); break;
   }
   neap__loop_post(c->vm->loop, &c->job);
 }
 
-/* text, name: NULL if there is none. */
-static int start_change(lua_State *L, const char *function, change_kind kind, const char *name, const char *text,
-                        double grace_s) {
+static int submit(lua_State *L, const char *function, const change *order, const char *text) {
   neap__bind *b = neap__bind_of(L);
   neap__coro *coro;
-  luaL_argcheck(L, grace_s >= 0 && grace_s <= GRACE_MAX_S, 3, "expected 0 to 600 seconds");
-  luaL_argcheck(L, !name || strlen(name) < NEAP_TIER_NAME_BYTES, 1, "no adapter has a name of that length");
   luaL_argcheck(L, !text || strlen(text) <= CONFIG_BYTES_MAX, 1, "a configuration has at most 65536 bytes");
   int refused = neap__coro_enter(L, function, false, &coro);
   if (refused) return refused;
@@ -152,19 +152,27 @@ static int start_change(lua_State *L, const char *function, change_kind kind, co
     neap__bind_leave(b);
     return luaL_error(L, "out of memory");
   }
-  *c = (change){.await = {.push = change_push, .release = change_release, .counts = true},
-                .job.run = changed,
-                .vm = neap__vm_of(L),
-                .bind = b,
-                .kind = kind,
-                .grace_ms = (uint64_t)(grace_s * 1e3),
-                .text = copy};
-  if (name) memcpy(c->name, name, strlen(name) + 1);
+  *c = *order;
+  c->await = (neap__await){.push = change_push, .release = change_release, .counts = true};
+  c->job.run = changed;
+  c->vm = neap__vm_of(L);
+  c->bind = b;
+  c->text = copy;
   if (neap__pool_submit(b->engine->changes, work, c) != 0) {
     change_release(&c->await);
-    return luaL_error(L, "too many changes of adapters are waiting already");
+    return luaL_error(L, "too many changes are waiting already");
   }
   return neap__coro_wait(L, coro, &c->await);
+}
+
+/* text, name: NULL if there is none. */
+static int start_change(lua_State *L, const char *function, change_kind kind, const char *name, const char *text,
+                        double grace_s) {
+  luaL_argcheck(L, grace_s >= 0 && grace_s <= GRACE_MAX_S, 3, "expected 0 to 600 seconds");
+  luaL_argcheck(L, !name || strlen(name) < NEAP_TIER_NAME_BYTES, 1, "no adapter has a name of that length");
+  change order = {.kind = kind, .grace_ms = (uint64_t)(grace_s * 1e3)};
+  if (name) memcpy(order.name, name, strlen(name) + 1);
+  return submit(L, function, &order, text);
 }
 
 /* attach(json) -> name | nil, code, message. Awaits. */
@@ -188,6 +196,35 @@ static int l_reload(lua_State *L) {
   if (text && neap__bind_of(L)->guarded)
     return luaL_error(L, "engine:reload: a guarded session reloads with the parameters that the adapter has");
   return start_change(L, "engine:reload", RELOAD, luaL_checkstring(L, 1), text, luaL_checknumber(L, 3));
+}
+
+static const char *check_policy(lua_State *L, const char *function) {
+  const char *spec = luaL_checkstring(L, 1);
+  if (neap__bind_of(L)->guarded && (strstr(spec, ".lua") || strstr(spec, ".so")))
+    luaL_error(L, "%s: '%s' names a file, which a guarded session cannot reach; use neap ctl policy", function, spec);
+  return spec;
+}
+
+/* shadow(policy, warm) -> policy | nil, code, message. Awaits. */
+static int l_shadow(lua_State *L) {
+  const change order = {.kind = SHADOW, .trial.warm = lua_toboolean(L, 2)};
+  return submit(L, "engine:shadow", &order, check_policy(L, "engine:shadow"));
+}
+
+/* unshadow(policy) -> policy | nil, code, message. Awaits. */
+static int l_unshadow(lua_State *L) {
+  const change order = {.kind = UNSHADOW};
+  return submit(L, "engine:unshadow", &order, luaL_checkstring(L, 1));
+}
+
+/* switch(policy, trial_s, bound, warm) -> policy | nil, code, message; what is nil is as in NEAP_TRIAL_DEFAULT. Awaits.
+ */
+static int l_switch(lua_State *L) {
+  change order = {.kind = SWITCH, .trial = NEAP_TRIAL_DEFAULT};
+  order.trial.seconds = luaL_optnumber(L, 2, order.trial.seconds);
+  order.trial.bound = luaL_optnumber(L, 3, order.trial.bound);
+  if (!lua_isnoneornil(L, 4)) order.trial.warm = lua_toboolean(L, 4);
+  return submit(L, "engine:switch", &order, check_policy(L, "engine:switch"));
 }
 
 /* clear() -> objects removed from L1 */
@@ -222,6 +259,9 @@ void neap__bind_push(lua_State *L, neap__vm *vm, void *ctx) {
   static const luaL_Reg functions[] = {{"attach", l_attach},
                                        {"detach", l_detach},
                                        {"reload", l_reload},
+                                       {"shadow", l_shadow},
+                                       {"unshadow", l_unshadow},
+                                       {"switch", l_switch},
                                        {"clear", l_clear},
                                        {"write_module", l_write_module},
                                        {NULL, NULL}};

@@ -4,10 +4,10 @@
  * their front, with types and checks).
  *
  * A guarded session looks, drives stores and loads of a tenant and a model of its own (NEAP_CONSOLE_TENANT), asks by
- * lookups what is there of anybody's (which brings it from L2 to L1), and clears, reloads and detaches what is
- * configured. It never reads a byte of payload of another tenant, and it cannot
- * attach: a configuration names files and modules. Functions run on the session's thread; flows and changes are awaited
- * there and run where they always do. */
+ * lookups what is there of anybody's (which brings it from L2 to L1), runs built-in policies, live and as shadows, and
+ * clears, reloads and detaches what is configured. It never reads a byte of payload of another tenant, and it can
+ * neither attach nor run a policy from a file: these name files and modules. Functions run on the session's thread;
+ * flows and changes are awaited there and run where they always do. */
 #pragma once
 #include "engine.h"
 #include "script/console.h"

@@ -4,14 +4,17 @@
  *
  * Objects have one row per worker of a world, as LMCache's workers of a model have. A store writes what it is given to
  * every row and offers it to the second level; a lookup is a fetch, L2 included, whose leases end at once; a load
- * copies what the fetch leased into buffers of the session. */
+ * copies what the fetch leased into buffers of the session; explain tells what became of the chunks, of whomever:
+ * names only. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "chunk/tokens.h"
 #include "console/bind_defs.h"
+#include "explain.h"
 #include "script/buffer.h"
 #include "script/coro.h"
+#include "script/values.h"
 
 #define CHUNKS_MAX 4096u
 #define WORLD_MAX 64u
@@ -270,13 +273,24 @@ static void fetch_done(void *ctx) {
   neap__loop_post(r->vm->loop, &r->job);
 }
 
-static int unknown_model(lua_State *L, neap__names *names, const char *model) {
+static void unknown_model(lua_State *L, neap__names *names, const char *model) {
   const char *known[NEAP_SPACES_MAX];
   uint32_t count = neap__names_spaces(names);
   for (uint32_t i = 0; i < count; i++) known[i] = neap__names_model(names, i);
   const char *near = neap__nearest(model, known, count);
-  return luaL_error(L, "nothing of a model '%s' was ever stored%s%s%s; engine:models() tells which there are", model,
-                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  luaL_error(L, "nothing of a model '%s' was ever stored%s%s%s; engine:models() tells which there are", model,
+             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+/* Arguments of what only looks: the keys of a model and a tenant that are known. */
+static void read_known(lua_State *L, const neap__bind *b, bool own, prompt *p, uint32_t *space, uint32_t *tenant) {
+  neap__names *names = b->engine->names;
+  read_arguments(L, b, own, p);
+  *space = find_space(names, p->model);
+  *tenant = 0;
+  if (*space == UINT32_MAX) unknown_model(L, names, p->model);
+  if (neap__names_tenant_find(names, p->tenant, p->tenant_bytes, tenant) != 0)
+    luaL_error(L, "tenant '%s' is not known; engine:tenants() tells which there are", p->tenant);
 }
 
 static int start_fetch(lua_State *L, const char *function, bool load) {
@@ -284,11 +298,8 @@ static int start_fetch(lua_State *L, const char *function, bool load) {
   neap__names *names = b->engine->names;
   neap__coro *coro;
   prompt p;
-  read_arguments(L, b, load, &p);
-  uint32_t space = find_space(names, p.model), tenant = 0;
-  if (space == UINT32_MAX) return unknown_model(L, names, p.model);
-  bool known = neap__names_tenant_find(names, p.tenant, p.tenant_bytes, &tenant) == 0;
-  if (!known) return luaL_error(L, "tenant '%s' is not known; engine:tenants() tells which there are", p.tenant);
+  uint32_t space, tenant;
+  read_known(L, b, load, &p, &space, &tenant);
   neap__key *keys = lua_newuserdata(L, (size_t)p.chunks * p.rows * sizeof(*keys));
   fill_keys(&p, space, tenant, keys);
   int refused = neap__coro_enter(L, function, false, &coro);
@@ -329,4 +340,73 @@ static int l_lookup(lua_State *L) { return start_fetch(L, "engine:lookup", false
 /* load(...) -> the same, and buffers. Awaits. */
 static int l_load(lua_State *L) { return start_fetch(L, "engine:load", true); }
 
-const luaL_Reg neap__bind_drive[] = {{"store", l_store}, {"lookup", l_lookup}, {"load", l_load}, {NULL, NULL}};
+/* --- explain ------------------------------------------------------------------------------------------------------ */
+
+typedef struct why {
+  neap__await await;
+  neap__job job;
+  neap__vm *vm;
+  neap__bind *bind;
+  neap__explain *explain;
+} why;
+
+static why *why_of(neap__await *await) { return (why *)((char *)await - offsetof(why, await)); }
+
+static void why_release(neap__await *await) {
+  why *w = why_of(await);
+  neap__explain_free(w->explain);
+  neap__bind_leave(w->bind);
+  free(w);
+}
+
+static int why_push(lua_State *L, neap__await *await) {
+  cJSON **held = neap__json_box(L);
+  *held = neap__explain_json(why_of(await)->explain);
+  neap__value_push(L, *held);
+  lua_remove(L, -2);
+  return 1;
+}
+
+static void told(neap__job *job) { neap__coro_wake(&((why *)((char *)job - offsetof(why, job)))->await); }
+
+/* On the engine's loop. */
+static void explained(void *ctx) {
+  why *w = ctx;
+  neap__loop_post(w->vm->loop, &w->job);
+}
+
+/* explain(prompt, model, tenant, world) -> array of chunks, as in the answer of /policy/explain. Awaits. */
+static int l_explain(lua_State *L) {
+  neap__bind *b = neap__bind_of(L);
+  neap__coro *coro;
+  neap_error err = {""};
+  prompt p;
+  uint32_t space, tenant;
+  read_known(L, b, false, &p, &space, &tenant);
+  int refused = neap__coro_enter(L, "engine:explain", false, &coro);
+  if (refused) return refused;
+  neap__bind_enter(L, b);
+  why *w = calloc(1, sizeof(*w));
+  const neap__explain_request asked = {.space = space,
+                                         .tenant = tenant,
+                                         .world = p.rows,
+                                         .chunks = p.chunks,
+                                         .hashes = (const uint8_t(*)[NEAP_HASH_BYTES])p.hashes,
+                                         .done = explained,
+                                         .ctx = w};
+  int rc = w ? neap__explain_open(b->engine, &asked, &w->explain, &err) : neap__fail(&err, NEAP_ENOMEM, "no memory");
+  if (rc != 0) {
+    free(w);
+    neap__bind_leave(b);
+    return luaL_error(L, "engine:explain: %s", err.text);
+  }
+  w->await = (neap__await){.push = why_push, .release = why_release};
+  w->job.run = told;
+  w->vm = neap__vm_of(L);
+  w->bind = b;
+  neap__explain_start(w->explain);
+  return neap__coro_wait(L, coro, &w->await);
+}
+
+const luaL_Reg neap__bind_drive[] = {
+    {"store", l_store}, {"lookup", l_lookup}, {"load", l_load}, {"explain", l_explain}, {NULL, NULL}};

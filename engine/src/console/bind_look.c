@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "console/bind_defs.h"
+#include "lab/show.h"
 #include "script/values.h"
 
 #define CHUNKS_MAX 10000u
@@ -300,24 +301,26 @@ static int l_tiers(lua_State *L) {
   return 1;
 }
 
-/* policy() -> { name, params, capacity, residents, refused, completed, out = why, if it is } */
-static int l_policy(lua_State *L) {
+/* Pushes what get finds, as Lua values. A thread that raises half way leaves it to the collector. */
+static int push_json(lua_State *L, cJSON *(*get)(neap__engine *engine)) {
   neap__bind *b = neap__bind_of(L);
+  cJSON **held = neap__json_box(L);
   neap__bind_enter(L, b);
-  neap__stream_stats stats;
-  neap__stream_stats_get(b->engine->stream, &stats);
+  *held = get(b->engine);
   neap__bind_leave(b);
-  lua_newtable(L);
-  set_string(L, "name", stats.policy);
-  set_string(L, "params", stats.params);
-  set_number(L, "capacity", stats.capacity);
-  set_number(L, "residents", stats.instance.residents);
-  set_number(L, "refused", (double)stats.instance.refused);
-  set_number(L, "completed", (double)stats.instance.completed);
-  if (stats.instance.out) set_string(L, "out", stats.instance.why.text);
+  neap__value_push(L, *held);
   return 1;
 }
 
-const luaL_Reg neap__bind_look[] = {
-    {"status", l_status}, {"chunks", l_chunks}, {"models", l_models}, {"tenants", l_tenants},
-    {"tiers", l_tiers},   {"policy", l_policy}, {NULL, NULL}};
+static cJSON *get_policy(neap__engine *e) { return neap__lab_policy_json(e->lab, e->fate); }
+static cJSON *get_shadows(neap__engine *e) { return neap__lab_shadows_json(e->lab); }
+
+/* policy() -> what GET /policy answers */
+static int l_policy(lua_State *L) { return push_json(L, get_policy); }
+
+/* shadows() -> array */
+static int l_shadows(lua_State *L) { return push_json(L, get_shadows); }
+
+const luaL_Reg neap__bind_look[] = {{"status", l_status},   {"chunks", l_chunks}, {"models", l_models},
+                                    {"tenants", l_tenants}, {"tiers", l_tiers},   {"policy", l_policy},
+                                    {"shadows", l_shadows}, {NULL, NULL}};

@@ -124,3 +124,21 @@ void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name) 
   size_t left = TAKEN_BYTES_MAX;
   take_at(L, index, parent, name, 0, &left);
 }
+
+static int box_gc(lua_State *L) {
+  cJSON **box = lua_touserdata(L, 1);
+  cJSON_Delete(*box);
+  *box = NULL;
+  return 0;
+}
+
+cJSON **neap__json_box(lua_State *L) {
+  cJSON **box = lua_newuserdata(L, sizeof(*box));
+  *box = NULL;
+  if (luaL_newmetatable(L, "neap.json_box")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return box;
+}

@@ -12,3 +12,6 @@ void neap__value_push(lua_State *L, const cJSON *node);
  * first element are arrays, all others objects with string keys. Raises for functions, NaN, other keys, deep or
  * cyclic tables, and what would take more than 32 MiB. */
 void neap__value_take(lua_State *L, int index, cJSON *parent, const char *name);
+
+/* Pushes an owner of a tree, NULL at first, which the collector frees. Raises. */
+cJSON **neap__json_box(lua_State *L);

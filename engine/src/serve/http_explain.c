@@ -5,168 +5,30 @@
  *   GET  /policy/explain?hash=HEX | ?key=NATIVE KEY      &model_name= &world_size= &cache_salt=
  *   POST /policy/explain   {"token_ids": [...], "model_name": ..., "world_size": ..., "cache_salt": ...}
  *
- * A model needs no name while only one is registered. The answer tells of each object (one per rank of a chunk) its
- * place in L1, the tiers that say they have it, and, if it left L1, when, by whom, and how much larger L1 would have
- * had to be for an order of recency to keep it. The HTTP thread reads and answers; tiers are asked on the loop thread.
- */
+ * A model needs no name while only one is registered. What the answer tells of each object is said in explain.h. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "chunk/tokens.h"
+#include "explain.h"
 #include "serve/http_call.h"
 
-#define OBJECTS_MAX 16384u
-#define TIER_DEADLINE_MS 5000u
-
 typedef struct explaining {
-  neap__job job;
   neap__http_call *call;
   char model[1024], salt[256];
-  uint32_t world, space, tenant, chunks, rows, pending;
+  uint32_t world, space, tenant, chunks;
   uint8_t (*hashes)[NEAP_HASH_BYTES];
-  neap__key *keys; /* [chunks][rows] */
-  uint32_t *tiers; /* [chunks][rows] bit t: the tier of that index has it */
+  neap__explain *explain;
 } explaining;
 
 static void explaining_free(explaining *e) {
+  neap__explain_free(e->explain);
   free(e->hashes);
-  free(e->keys);
-  free(e->tiers);
   free(e);
 }
 
-/* --- tiers; loop thread ---------------------------------------------------------------------------------------- */
-
-typedef struct question {
-  explaining *e;
-  uint32_t tier;
-} question;
-
-static void answered(neap__task *task) {
-  question *q = task->ctx;
-  explaining *e = q->e;
-  for (uint32_t i = 0; i < task->op.count; i++)
-    if (task->op.objects[i].result == 0) e->tiers[i] |= 1u << q->tier;
-  if (--e->pending == 0) neap__http_wake(e->call);
-}
-
-static void let_go(neap__task *task) {
-  free(task->ctx);
-  neap__task_free(task);
-}
-
-static void ask_tier(explaining *e, uint32_t index) {
-  neap__engine *engine = e->call->http->config.engine;
-  neap__tier *tier = neap__tier_set_route(engine->tiers, index);
-  uint32_t count = e->chunks * e->rows;
-  if (!tier) return;
-  question *q = malloc(sizeof(*q));
-  neap__task *task = neap__task_new(NEAP_OP_LOOKUP, count);
-  if (!q || !task) {
-    free(q);
-    if (task) neap__task_free(task);
-    return;
-  }
-  *q = (question){e, index};
-  uint64_t bytes = neap__names_layout(engine->names, e->space)->bytes;
-  for (uint32_t i = 0; i < count; i++) {
-    task->keys[i] = e->keys[i];
-    task->op.objects[i].key = neap__names_object_key(engine->names, &e->keys[i]);
-    task->op.objects[i].bytes = bytes;
-  }
-  task->ctx = q;
-  task->done = answered;
-  task->release = let_go;
-  e->pending++;
-  if (neap__tier_submit(tier, task, TIER_DEADLINE_MS) == 0) return;
-  e->pending--;
-  let_go(task);
-}
-
-static void ask_tiers(neap__job *job) {
-  explaining *e = (explaining *)job;
-  e->pending = 1; /* this function */
-  if (neap__names_primary(e->call->http->config.engine->names, e->space))
-    for (uint32_t i = 0; i < NEAP_TIERS_MAX; i++) ask_tier(e, i);
-  if (--e->pending == 0) neap__http_wake(e->call);
-}
-
-/* --- showing --------------------------------------------------------------------------------------------------- */
-
-static void add_hex(cJSON *json, const char *name, const uint8_t *bytes) {
-  char hex[2 * NEAP_HASH_BYTES + 1];
-  for (size_t i = 0; i < NEAP_HASH_BYTES; i++) snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-  cJSON_AddStringToObject(json, name, hex);
-}
-
-static void why_gone(const neap__fate_entry *fate, double ago_s, uint64_t needed, char *text, size_t room) {
-  int n = snprintf(text, room, "%s %.1f s ago", neap__fate_name(fate->reason), ago_s);
-  if (n > 0 && fate->policy[0])
-    n += snprintf(text + n, room - (size_t)n, " by %s%s%s%s", fate->policy, fate->place[0] ? " (" : "", fate->place,
-                  fate->place[0] ? ")" : "");
-  if (n > 0 && (size_t)n < room && fate->reason == NEAP_FATE_EVICTED)
-    snprintf(text + n, room - (size_t)n,
-             "; %.1f MiB came into L1 since, so an order of recency keeps it in an L1 of %.1f MiB",
-             (double)fate->inserted_bytes / 1048576.0, (double)needed / 1048576.0);
-}
-
-static void add_fate(cJSON *json, const explaining *e, const neap__key *key, bool resident, const char *kept) {
-  neap__engine *engine = e->call->http->config.engine;
-  neap__fate_entry fate;
-  char why[1024];
-  if (!neap__fate_find(engine->fate, key, &fate)) {
-    cJSON_AddNullToObject(json, "fate");
-    cJSON_AddStringToObject(json, "why", resident ? kept : neap__fate_name(NEAP_FATE_NEVER_SEEN));
-    return;
-  }
-  neap__l1_stats l1;
-  neap__l1_stats_get(engine->l1, &l1);
-  uint64_t usable = (uint64_t)((double)l1.pool_bytes * NEAP_MIN(engine->config.watermark, 1.0));
-  double ago_s = (double)(neap__now_ns() - fate.time_ns) / 1e9;
-  cJSON *to = cJSON_AddObjectToObject(json, "fate");
-  cJSON_AddStringToObject(to, "what", neap__fate_name(fate.reason));
-  cJSON_AddNumberToObject(to, "seconds_ago", ago_s);
-  cJSON_AddStringToObject(to, "policy", fate.policy);
-  cJSON_AddStringToObject(to, "place", fate.place);
-  neap__http_json_u64(to, "bytes", fate.bytes);
-  neap__http_json_u64(to, "inserted_bytes_since", fate.inserted_bytes);
-  neap__http_json_u64(to, "needed_l1_bytes", usable + fate.inserted_bytes);
-  why_gone(&fate, ago_s, usable + fate.inserted_bytes, why, sizeof(why));
-  cJSON_AddStringToObject(json, "why", resident ? kept : why);
-}
-
-static void add_tiers(cJSON *json, const explaining *e, uint32_t bits) {
-  neap__tier_set *tiers = e->call->http->config.engine->tiers;
-  cJSON *list = cJSON_AddArrayToObject(json, "tiers");
-  neap__tier_view view;
-  neap__tier_set_view(tiers, &view);
-  for (uint32_t i = 0; i < view.count; i++)
-    if (bits >> view.entries[i].index & 1) cJSON_AddItemToArray(list, cJSON_CreateString(view.entries[i].name));
-  neap__tier_view_drop(tiers, &view);
-}
-
-static cJSON *show_object(const explaining *e, uint32_t i) {
-  neap__engine *engine = e->call->http->config.engine;
-  neap__l1_found l1;
-  char kept[128] = "kept";
-  neap__l1_look(engine->l1, &e->keys[i], &l1);
-  cJSON *json = cJSON_CreateObject();
-  cJSON_AddNumberToObject(json, "worker", i % e->rows);
-  cJSON_AddStringToObject(json, "l1", l1.resident ? "resident" : l1.staged ? "staged" : "absent");
-  cJSON_AddNumberToObject(json, "leases", l1.leases);
-  if (l1.resident) {
-    neap_chunk row = neap__stream_row(engine->stream, l1.slot);
-    neap__http_json_u64(json, "bytes", l1.bytes);
-    cJSON_AddBoolToObject(json, "temporary", l1.temporary);
-    cJSON_AddNumberToObject(json, "hits", row.hits);
-    snprintf(kept, sizeof(kept), "%s%s; used %u times since it came", l1.leases ? "leased" : "kept",
-             l1.temporary ? ", until its last lease ends" : "", row.hits);
-  }
-  add_tiers(json, e, e->tiers[i]);
-  add_fate(json, e, &e->keys[i], l1.resident, kept);
-  return json;
-}
+/* --- answering ------------------------------------------------------------------------------------------------- */
 
 static void show(neap__http_call *call) {
   explaining *e = call->state;
@@ -174,15 +36,7 @@ static void show(neap__http_call *call) {
   cJSON_AddStringToObject(json, "model_name", e->model);
   cJSON_AddNumberToObject(json, "world_size", e->world);
   cJSON_AddStringToObject(json, "cache_salt", e->salt);
-  cJSON *list = cJSON_AddArrayToObject(json, "chunks");
-  for (uint32_t c = 0; c < e->chunks; c++) {
-    cJSON *chunk = cJSON_CreateObject(), *objects;
-    cJSON_AddNumberToObject(chunk, "index", c);
-    add_hex(chunk, "hash", e->hashes[c]);
-    objects = cJSON_AddArrayToObject(chunk, "objects");
-    for (uint32_t r = 0; r < e->rows; r++) cJSON_AddItemToArray(objects, show_object(e, c * e->rows + r));
-    cJSON_AddItemToArray(list, chunk);
-  }
+  cJSON_AddItemToObject(json, "chunks", neap__explain_json(e->explain));
   explaining_free(e);
   neap__http_reply_json(call, MHD_HTTP_OK, json);
 }
@@ -220,34 +74,24 @@ static int resolve(explaining *e, neap_error *err) {
   return 0;
 }
 
-/* Keys of all hashes, for every worker. */
-static int make_keys(explaining *e, neap_error *err) {
-  e->rows = e->world;
-  uint64_t count = (uint64_t)e->chunks * e->rows;
-  if (count > OBJECTS_MAX)
-    return neap__fail(err, NEAP_ELIMIT, "token_ids: are %" PRIu64 " objects; expected at most %u", count, OBJECTS_MAX);
-  e->keys = calloc(count + 1, sizeof(*e->keys));
-  e->tiers = calloc(count + 1, sizeof(*e->tiers));
-  if (!e->keys || !e->tiers) return neap__fail(err, NEAP_ENOMEM, "no memory for %" PRIu64 " objects", count);
-  for (uint32_t i = 0; i < count; i++) {
-    neap__key *key = &e->keys[i];
-    *key = (neap__key){.space = e->space, .rank = neap__rank(e->world, i % e->rows), .tenant = e->tenant};
-    memcpy(key->hash, e->hashes[i / e->rows], NEAP_HASH_BYTES);
-  }
-  return 0;
-}
-
 static explaining *new_explaining(neap__http_call *call) {
   explaining *e = calloc(1, sizeof(*e));
-  if (!e) return NULL;
-  e->job.run = ask_tiers;
-  e->call = call;
+  if (e) e->call = call;
   return e;
 }
 
+static void explained(void *call) { neap__http_wake(call); }
+
 static void explain(explaining *e, int rc, neap_error *err) {
   neap__http_call *call = e->call;
-  if (rc == 0) rc = make_keys(e, err);
+  const neap__explain_request request = {.space = e->space,
+                                         .tenant = e->tenant,
+                                         .world = e->world,
+                                         .chunks = e->chunks,
+                                         .hashes = (const uint8_t(*)[NEAP_HASH_BYTES])e->hashes,
+                                         .done = explained,
+                                         .ctx = call};
+  if (rc == 0) rc = neap__explain_open(call->http->config.engine, &request, &e->explain, err);
   if (rc) {
     neap__http_reply_failure(call, neap__http_status_of(rc), rc, err->text);
     explaining_free(e);
@@ -255,7 +99,7 @@ static void explain(explaining *e, int rc, neap_error *err) {
   }
   call->state = e;
   neap__http_wait(call, show);
-  neap__loop_post(call->http->config.engine->loop, &e->job);
+  neap__explain_start(e->explain);
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------- */

@@ -18,128 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lab/show.h"
 #include "serve/http_call.h"
 
 /* --- showing -------------------------------------------------------------------------------------------------- */
 
-static void add_ratio(cJSON *json, const char *name, uint64_t part, uint64_t whole) {
-  if (whole)
-    cJSON_AddNumberToObject(json, name, (double)part / (double)whole);
-  else
-    cJSON_AddNullToObject(json, name);
-}
-
-/* predicted: of a shadow, beside what was found by the live engine over the same requests. */
-static void add_tally(cJSON *json, const char *name, const neap__tally *t, bool predicted) {
-  cJSON *to = cJSON_AddObjectToObject(json, name);
-  neap__http_json_u64(to, "requests", t->requests);
-  neap__http_json_u64(to, "chunks", t->asked);
-  if (predicted) add_ratio(to, "prefix_hit_ratio", t->prefix, t->asked);
-  if (predicted) add_ratio(to, "block_hit_ratio", t->hits, t->asked);
-  add_ratio(to, "actual_l1_prefix_hit_ratio", t->found_l1, t->asked);
-  add_ratio(to, "actual_prefix_hit_ratio", t->found, t->asked);
-}
-
-static cJSON *show_shadow(const neap__shadow_stats *s) {
-  cJSON *json = cJSON_CreateObject();
-  double age_s = (double)(neap__now_ns() - s->opened_ns) / 1e9, cpu_s = (double)s->cpu_ns / 1e9;
-  cJSON_AddStringToObject(json, "policy", s->spec);
-  cJSON_AddStringToObject(json, "state", neap__shadow_state_name(s->state));
-  cJSON_AddStringToObject(json, "why", s->why.text);
-  cJSON_AddBoolToObject(json, "full", s->full);
-  add_tally(json, "window", &s->window, true);
-  add_tally(json, "total", &s->total, true);
-  cJSON_AddNumberToObject(json, "residents", s->residents);
-  neap__http_json_u64(json, "used_bytes", s->used_kib * 1024);
-  neap__http_json_u64(json, "capacity_bytes", s->capacity_kib * 1024);
-  neap__http_json_u64(json, "evictions", s->evictions);
-  neap__http_json_u64(json, "orphan_evictions", s->orphan_evictions);
-  neap__http_json_u64(json, "forgotten_chunks", s->forgotten);
-  neap__http_json_u64(json, "dropped_requests", s->dropped);
-  neap__http_json_u64(json, "waiting_requests", s->waiting);
-  cJSON_AddNumberToObject(json, "lag_ms", s->lag_ms);
-  cJSON_AddNumberToObject(json, "age_seconds", age_s);
-  cJSON_AddNumberToObject(json, "cpu_seconds", cpu_s);
-  cJSON_AddNumberToObject(json, "cpu_share", age_s > 0 ? cpu_s / age_s : 0);
-  return json;
-}
-
-static void add_shadows(cJSON *json, const neap__lab_status *lab) {
-  cJSON *list = cJSON_AddArrayToObject(json, "shadows");
-  for (uint32_t i = 0; i < lab->shadow_count; i++) cJSON_AddItemToArray(list, show_shadow(&lab->shadows[i]));
-}
-
-static void add_live(cJSON *json, const neap__lab_status *lab) {
-  const neap__instance_stats *in = &lab->stream.instance;
-  cJSON_AddStringToObject(json, "policy", lab->policy);
-  cJSON_AddStringToObject(json, "name", lab->stream.policy);
-  cJSON_AddStringToObject(json, "place", lab->place);
-  cJSON_AddBoolToObject(json, "out", in->out);
-  cJSON_AddStringToObject(json, "why", in->why.text);
-  cJSON_AddNumberToObject(json, "residents", in->residents);
-  cJSON_AddNumberToObject(json, "capacity_chunks", lab->stream.capacity);
-  neap__http_json_u64(json, "capacity_bytes", lab->l1_bytes);
-  neap__http_json_u64(json, "events", in->events);
-  neap__http_json_u64(json, "proposals", in->proposals);
-  neap__http_json_u64(json, "refused_proposals", in->refused);
-  neap__http_json_u64(json, "completed_victims", in->completed);
-}
-
-static void add_changes(cJSON *json, const neap__lab_status *lab) {
-  cJSON *list = cJSON_AddArrayToObject(json, "changes");
-  for (uint32_t i = 0; i < lab->change_count; i++) {
-    const neap__lab_change *c = &lab->changes[i];
-    cJSON *item = cJSON_CreateObject();
-    cJSON_AddNumberToObject(item, "time", (double)c->unix_s);
-    cJSON_AddStringToObject(item, "how", c->how);
-    cJSON_AddStringToObject(item, "from", c->from);
-    cJSON_AddStringToObject(item, "to", c->to);
-    cJSON_AddStringToObject(item, "outcome", c->outcome);
-    cJSON_AddStringToObject(item, "why", c->why.text);
-    cJSON_AddItemToArray(list, item);
-  }
-}
-
-static void add_trial(cJSON *json, const neap__lab_status *lab) {
-  if (!lab->on_trial) {
-    cJSON_AddNullToObject(json, "trial");
-    return;
-  }
-  cJSON *trial = cJSON_AddObjectToObject(json, "trial");
-  cJSON_AddNumberToObject(trial, "seconds_left", lab->trial_left_s);
-  cJSON_AddNumberToObject(trial, "bound", lab->trial_bound);
-  if (lab->reference.opened_ns)
-    cJSON_AddItemToObject(trial, "reference", show_shadow(&lab->reference));
-  else
-    cJSON_AddNullToObject(trial, "reference");
-}
-
-static void add_misses(cJSON *json, neap__fate *fate) {
-  neap__fate_stats stats;
-  neap__fate_stats_get(fate, &stats);
-  cJSON *misses = cJSON_AddObjectToObject(json, "missed_chunks");
-  for (uint32_t i = 0; i < NEAP_FATE_REASONS; i++)
-    neap__http_json_u64(misses, neap__fate_name((neap__fate_reason)i), stats.chunks[i]);
-}
-
 cJSON *neap__http_policy_json(const neap__http *http) {
-  neap__lab_status *lab = malloc(sizeof(*lab));
-  cJSON *json = cJSON_CreateObject();
-  if (!lab) return json;
-  neap__lab_status_get(http->config.engine->lab, lab);
-  add_live(json, lab);
-  add_tally(json, "window", &lab->window, false);
-  add_tally(json, "total", &lab->total, false);
-  cJSON_AddNumberToObject(json, "window_requests", lab->window_requests);
-  neap__http_json_u64(json, "requests", lab->requests);
-  neap__http_json_u64(json, "dropped_requests", lab->dropped);
-  neap__http_json_u64(json, "waiting_requests", lab->waiting);
-  add_misses(json, http->config.engine->fate);
-  add_trial(json, lab);
-  add_shadows(json, lab);
-  add_changes(json, lab);
-  free(lab);
-  return json;
+  return neap__lab_policy_json(http->config.engine->lab, http->config.engine->fate);
 }
 
 void neap__http_policy_get(neap__http_call *call) {
@@ -147,12 +32,8 @@ void neap__http_policy_get(neap__http_call *call) {
 }
 
 static void reply_shadows(neap__http_call *call, unsigned status) {
-  neap__lab_status *lab = malloc(sizeof(*lab));
-  if (!lab) return; /* no memory, no answer: the connection ends */
   cJSON *json = cJSON_CreateObject();
-  neap__lab_status_get(call->http->config.engine->lab, lab);
-  add_shadows(json, lab);
-  free(lab);
+  cJSON_AddItemToObject(json, "shadows", neap__lab_shadows_json(call->http->config.engine->lab));
   neap__http_reply_json(call, status, json);
 }
 

@@ -94,11 +94,69 @@ function Engine:tiers()
   return self.core.tiers()
 end
 
----The eviction policy: its name and parameters, how many objects fit, how many of its proposals were refused and how
----many victims the built-in had to add; out: why it was replaced, if it was.
----@return { name: string, refused: integer }
+---What `neap ctl policy` shows: the live policy, its hit ratios, why lookups missed, its trial, shadows, the last
+---changes. Figures of requests are those of workers; what is looked up at a prompt does not count.
+---@return { policy: string, out: boolean, why: string, window: table, shadows: neap.console.Shadow[] }
 function Engine:policy()
   return self.core.policy()
+end
+
+---@class neap.console.Shadow
+---@field policy string
+---@field state 'warming'|'running'|'failed'|'stuck'
+---@field why string of failed and stuck
+---@field window table over the last lookups: prefix_hit_ratio is predicted, actual_l1_prefix_hit_ratio what L1 had
+
+---The shadows, predicted against actual.
+---@return neap.console.Shadow[]
+function Engine:shadows()
+  return self.core.shadows()
+end
+
+---Runs a policy beside the live one, on names only; at most four. Awaits.
+---@param policy string as --policy of neap replay names it; in a guarded session a built-in
+---@param options? { warm?: boolean } warm: it begins with the recorded traffic (default true)
+---@return string? policy
+---@return string? code
+---@return string? message with file and line
+function Engine:shadow(policy, options)
+  options = options or {}
+  check_options('engine:shadow', options, { warm = 'boolean' })
+  return self.core.shadow(policy, options.warm ~= false)
+end
+
+---Ends a shadow. Awaits.
+---@param policy string as it was given, or its number in engine:shadows() from 0
+---@return string? policy
+---@return string? code
+---@return string? message
+function Engine:unshadow(policy)
+  return self.core.unshadow(tostring(policy))
+end
+
+---Changes the live policy; a file is read anew each time. While the new one is on trial (for so many seconds, default
+---600, 0: not at all), the one before comes back if the new one fails, or if L1's prefix hit ratio is below what the
+---old one would have had by more than the bound (default 0.05). warm: the comparison begins with the recorded traffic
+---(default true). Awaits.
+---@param policy string as for engine:shadow
+---@param options? { trial?: number, bound?: number, warm?: boolean }
+---@return string? policy
+---@return string? code
+---@return string? message with file and line
+function Engine:switch(policy, options)
+  options = options or {}
+  check_options('engine:switch', options, { trial = 'number', bound = 'number', warm = 'boolean' })
+  return self.core.switch(policy, options.trial, options.bound, options.warm)
+end
+
+---Where the chunks of a prompt are, and why they are there or not. Awaits.
+---@param prompt neap.console.Prompt
+---@param of? neap.console.Of
+---@return { index: integer, hash: string, objects: table[] }[]
+function Engine:explain(prompt, of)
+  of = of or {}
+  check_options('engine:explain', of, OF)
+  return self.core.explain(prompt_of(prompt), of.model or OWN, of.tenant or self.tenant, of.world or 1)
 end
 
 ---Stores the complete chunks of a prompt, as a worker would, and offers them to the second level.
@@ -217,7 +275,7 @@ end
 ---@param guarded boolean
 ---@return neap.console.Engine
 return function(core, json, guarded)
-  for _, name in ipairs { 'attach', 'detach', 'reload', 'lookup', 'load' } do
+  for _, name in ipairs { 'attach', 'detach', 'reload', 'lookup', 'load', 'shadow', 'unshadow', 'switch', 'explain' } do
     core[name] = await(core[name])
   end
   return setmetatable({ core = core, json = json, tenant = guarded and OWN or '' }, Engine)

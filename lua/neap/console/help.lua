@@ -12,7 +12,7 @@ next line. Ctrl-C interrupts, Ctrl-D or .quit leaves. Each evaluation may await,
   > engine:status().l1
   > for i = 1, 3 do print(i) end
 
-topics (.help TOPIC): start, commands, engine, store, adapters, policies, values, limits]]
+topics (.help TOPIC): start, commands, engine, store, adapters, live, policies, values, limits]]
 
 TOPICS.commands = [[
   .help [TOPIC]   this, or one topic
@@ -29,7 +29,7 @@ TOPICS.engine = [[
   > engine:models()
   > engine:tenants()
   > engine:tiers()                  the second level
-  > engine:policy()                 the eviction policy
+  > engine:policy()                 the live policy (see live)
   > engine:clear()                  empties L1 (what is in use stays)]]
 
 TOPICS.store = [[
@@ -56,6 +56,24 @@ engine:define(NAME, TEXT) attaches an adapter whose module is TEXT, or reloads i
         lookup = function(_, key) return kept[key.text] ~= nil end,
         load = function(_, key) return false end } }]=])]]
 
+TOPICS.live = [[
+The policy that decides here, and others beside it, on the same requests. In a guarded session built-ins only; files
+with neap ctl policy.
+
+  > engine:shadow 's3fifo'                      at work on names only; at most four
+  > engine:shadows()[1].state                   and window: predicted against actual
+  > engine:switch('arc', { trial = 0 })         no chunk is lost; trial = 600: put back if it does worse
+  > engine:policy().policy
+  > engine:unshadow 's3fifo'
+
+Why is a chunk there, or not?
+
+  > text = ('the quick brown fox '):rep(200)
+  > engine:store(text, 4096)
+  > engine:explain(text)[1].objects[1].why
+
+A file is read anew each time: .edit ./mine.lua, policy.check './mine.lua', engine:switch './mine.lua'.]]
+
 TOPICS.policies = [[
 Policies are tried on recorded requests; not in guarded sessions. A file is read anew each time, so edit and compare:
 
@@ -81,8 +99,8 @@ ages) cannot be stopped in either.
   --time S         of one evaluation (default: no bound)
 
 A guarded session (--guarded, and every session of a live server) has no files, sockets, processes, FFI or modules,
-reads no payload but what such sessions stored, and cannot attach. That limits accidents; it is no wall against hostile
-code.]]
+reads no payload but what such sessions stored, and cannot attach; of policies it runs built-ins only. That limits
+accidents; it is no wall against hostile code.]]
 
 local names = {}
 for name in pairs(TOPICS) do
