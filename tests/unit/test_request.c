@@ -123,7 +123,7 @@ static void a_damaged_frame_is_refused_or_harmless(void **state) {
 /* --- built ------------------------------------------------------------------------------------------------------- */
 
 /* A key whose field `field` is replaced by raw msgpack (NULL: left out), after an unknown one. */
-static int read_with(const char *field, const char *raw, size_t raw_bytes, neap__ipc_key *key, neap_error *err) {
+static int read_with(const char *field, const void *raw, size_t raw_bytes, neap__ipc_key *key, neap_error *err) {
   static const struct {
     const char *name, *raw;
     size_t bytes;
