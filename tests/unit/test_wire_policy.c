@@ -67,7 +67,8 @@ static void expect_event(uint32_t at, neap_event_type type, uint32_t pos) {
   assert_int_equal(heard.event[at].pos, pos);
 }
 
-static void a_request_is_missed_stored_and_used_tail_first(void **state) {
+/* What a request stores in one piece is told once, tail first. */
+static void a_request_begins_misses_and_inserts_tail_first(void **state) {
   bench *b = *state;
   ask a = prompt("cmpl-1", 100, CHUNKS);
   register_worker(b, WORKER);
@@ -78,14 +79,53 @@ static void a_request_is_missed_stored_and_used_tail_first(void **state) {
   neap__stream_flush(b->engine->stream);
   for (uint32_t i = 0; i < CHUNKS; i++) {
     expect_event(i, NEAP_EV_MISS, CHUNKS - 1 - i);
-    expect_event(CHUNKS + i, NEAP_EV_INSERT, CHUNKS - 1 - i);
-    expect_event(2 * CHUNKS + 1 + i, NEAP_EV_HIT, CHUNKS - 1 - i);
-    assert_int_equal(heard.event[i].h1, heard.event[CHUNKS + i].h1);
-    assert_int_equal(heard.event[i].request, heard.event[2 * CHUNKS].request);
+    expect_event(CHUNKS + 1 + i, NEAP_EV_INSERT, CHUNKS - 1 - i);
+    assert_int_equal(heard.event[i].h1, heard.event[CHUNKS + 1 + i].h1);
+    assert_int_equal(heard.event[i].request, heard.event[CHUNKS].request);
   }
-  expect_event(2 * CHUNKS, NEAP_EV_REQUEST, CHUNKS);
-  assert_int_equal(heard.event[2 * CHUNKS].slot, NEAP_POLICY_NO_SLOT);
-  assert_int_equal(heard.events, 3 * CHUNKS + 1);
+  expect_event(CHUNKS, NEAP_EV_REQUEST, CHUNKS);
+  assert_int_equal(heard.event[CHUNKS].slot, NEAP_POLICY_NO_SLOT);
+  assert_int_equal(heard.events, 2 * CHUNKS + 1);
+}
+
+/* The prefix is used, the rest is new. */
+static void a_longer_prompt_uses_what_was_there_and_inserts_the_rest(void **state) {
+  bench *b = *state;
+  ask first = prompt("cmpl-1", 100, CHUNKS), longer = prompt("cmpl-2", 100, CHUNKS + 2);
+  register_worker(b, WORKER);
+  assert_int_equal(look(b, &first), 0);
+  store(b, &first, WORKER, 0x11);
+  end_session(b, "cmpl-1");
+  rule(b);
+  neap__stream_flush(b->engine->stream);
+  heard.events = 0; /* what the switch told */
+  assert_int_equal(look(b, &longer), CHUNKS);
+  longer.start = CHUNKS * CHUNK;
+  store(b, &longer, WORKER, 0x11);
+  end_session(b, "cmpl-2");
+  neap__stream_flush(b->engine->stream);
+  uint32_t at = 0;
+  while (at < heard.events && heard.event[at].type == NEAP_EV_MISS) at++;
+  expect_event(at, NEAP_EV_REQUEST, CHUNKS + 2);
+  expect_event(at + 1, NEAP_EV_INSERT, CHUNKS + 1);
+  expect_event(at + 2, NEAP_EV_INSERT, CHUNKS);
+  for (uint32_t i = 0; i < CHUNKS; i++) expect_event(at + 3 + i, NEAP_EV_HIT, CHUNKS - 1 - i);
+  assert_int_equal(heard.events, at + 3 + CHUNKS);
+}
+
+/* In two pieces the head was told before the tail: the end of the request mends the order. */
+static void a_prompt_that_is_stored_in_pieces_is_told_again_at_its_end(void **state) {
+  bench *b = *state;
+  ask head = prompt("cmpl-1", 100, CHUNKS), whole = prompt("cmpl-1", 100, CHUNKS + 2);
+  register_worker(b, WORKER);
+  rule(b);
+  assert_int_equal(look(b, &whole), 0);
+  store(b, &head, WORKER, 0x11);
+  whole.start = CHUNKS * CHUNK;
+  store(b, &whole, WORKER, 0x11);
+  end_session(b, "cmpl-1");
+  neap__stream_flush(b->engine->stream);
+  for (uint32_t i = 0; i < CHUNKS + 2; i++) expect_event(heard.events - 1 - i, NEAP_EV_HIT, i);
 }
 
 static void request_that_ends(bench *b, const char *name, const char *session, uint32_t first) {
@@ -205,7 +245,9 @@ static void hints_that_make_no_sense_are_refused_by_name(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(a_request_is_missed_stored_and_used_tail_first),
+      TEST(a_request_begins_misses_and_inserts_tail_first),
+      TEST(a_longer_prompt_uses_what_was_there_and_inserts_the_rest),
+      TEST(a_prompt_that_is_stored_in_pieces_is_told_again_at_its_end),
       TEST(a_request_tells_the_session_that_its_client_names),
       TEST(hints_name_chunks_by_hash_or_by_tokens),
       TEST(hints_that_make_no_sense_are_refused_by_name),

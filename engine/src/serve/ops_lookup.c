@@ -281,23 +281,24 @@ int neap__op_free(neap__server *server, neap__call *call, neap_error *err) {
 /* Touches the whole chunks of the request's last token list, the tail first, so that prefixes outlive their tails.
  * Leaves the sizes of a chunk's objects in the batch and returns how many there are; 0: there is nothing to touch. */
 static uint32_t touch(neap__server *server, neap__session *session) {
-  uint32_t rows, chunks = NEAP_MIN(session->chunks, session->prompt.chunks);
+  uint32_t rows, chunks = NEAP_MIN(session->chunks, session->prompt.chunks), used;
   if (!session->model || chunks == 0) return 0;
   neap__text model = {.at = session->model, .bytes = (uint32_t)strlen(session->model)};
   if (matrix(server, model, session->world_size, session->tenant, session->prompt.hashes, chunks, &rows)) return 0;
   uint32_t request = (uint32_t)session->entry.id;
   neap__key *keys = server->batch.keys;
-  neap__l1_tell_request(server->l1, session->tenant, request, session->named, chunks);
-  for (uint32_t i = 0; i < chunks * rows / 2; i++) {
+  neap__call_tell_request(server, session);
+  used = neap__session_used(session, chunks);
+  for (uint32_t i = 0; i < used * rows / 2; i++) {
     neap__key swap = keys[i];
-    keys[i] = keys[chunks * rows - 1 - i];
-    keys[chunks * rows - 1 - i] = swap;
+    keys[i] = keys[used * rows - 1 - i];
+    keys[used * rows - 1 - i] = swap;
   }
   if (rows == 1) {
-    neap__l1_touch(server->l1, chunks, keys, chunks - 1, request);
+    neap__l1_touch(server->l1, used, keys, used - 1, request);
     return rows;
   }
-  for (uint32_t i = 0; i < chunks * rows; i++) neap__l1_touch(server->l1, 1, &keys[i], chunks - 1 - i / rows, request);
+  for (uint32_t i = 0; i < used * rows; i++) neap__l1_touch(server->l1, 1, &keys[i], used - 1 - i / rows, request);
   return rows;
 }
 

@@ -131,7 +131,7 @@ static uint32_t stage(neap__server *server, const pair *p) {
     if (code && b->leases[i] == NEAP_NO_LEASE)
       neap__fate_note(server->engine->fate, &b->keys[i], NEAP_FATE_REFUSED, b->bytes[i]);
   }
-  if (code == 0 && p->session) p->session->stored_chunks = NEAP_MAX(p->session->stored_chunks, p->first + p->count);
+  if (code == 0 && p->session) neap__session_stores(p->session, p->first, p->count, staged == p->count);
   return staged;
 }
 
@@ -182,6 +182,7 @@ int neap__op_commit_store(neap__server *server, neap__call *call, neap_error *er
   if (neap__read_value(&call->args[2], &data) || data.kind != NEAP_KIND_BIN)
     return neap__fail(err, NEAP_EINVAL, "data: expected a bin");
   bool pickled = data.text.bytes > 0;
+  if (p.session && !pickled) neap__call_tell_request(server, p.session);
   uint32_t stored = publish(server, &p, pickled);
   neap__transfer *transfer = neap__transfer_find(&server->sessions, p.owner.id, p.owner.tag);
   double seconds = seconds_since(server, transfer);

@@ -104,7 +104,19 @@ neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uin
   session->model = NULL;
   session->named = 0;
   session->chunks = session->asked_chunks = session->stored_chunks = 0;
+  session->told = session->pieces = false;
   return session;
+}
+
+void neap__session_stores(neap__session *session, uint32_t first, uint32_t count, bool whole) {
+  if (session->stored_chunks == 0) session->stored_first = first;
+  session->pieces |= !whole || first != session->stored_first; /* each rank stores the same piece */
+  session->stored_chunks = NEAP_MAX(session->stored_chunks, first + count);
+}
+
+uint32_t neap__session_used(const neap__session *session, uint32_t chunks) {
+  bool fresh = session->stored_chunks > 0 && !session->pieces;
+  return fresh ? NEAP_MIN(session->stored_first, chunks) : chunks;
 }
 
 void neap__session_note(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant) {

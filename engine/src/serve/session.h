@@ -30,7 +30,10 @@ typedef struct neap__session {
   uint32_t l1_chunks;     /* how much of the prefix L1 had by itself */
   uint32_t asked_chunks;  /* of the last lookup, 0 before it */
   uint32_t stored_chunks; /* the first so many were stored or found being so */
+  uint32_t stored_first;  /* the first chunk of the first piece that was stored */
   uint32_t rows, readers;
+  bool told;        /* the policy knows that the request has begun */
+  bool pieces;      /* it was stored in several, or somebody else had stored of it */
   bool undelivered; /* a result waits for the status query */
   bool adopted;     /* holds leases of an earlier process */
 } neap__session;
@@ -57,6 +60,11 @@ neap__session *neap__session_find(neap__sessions *sessions, neap__text request_i
 /* Finds or makes. NULL at the bound with every old session holding leases, or without memory. */
 neap__session *neap__session_get(neap__sessions *sessions, neap__text request_id, uint64_t now_ns);
 neap__session *neap__session_get_hash(neap__sessions *sessions, uint64_t id, uint64_t now_ns);
+/* A piece of the prompt is being stored; whole: by this request alone. */
+void neap__session_stores(neap__session *session, uint32_t first, uint32_t count, bool whole);
+/* How many of the prompt's first chunks the end of the request is a use of: what it stored itself, in one piece and
+ * tail first, was told as it came; of several pieces the order has to be mended. */
+uint32_t neap__session_used(const neap__session *session, uint32_t chunks);
 /* What a key says about its request. model: interned. */
 void neap__session_note(neap__session *session, const char *model, const neap__ipc_key *key, uint32_t tenant);
 /* Ends the running lookup and gives back every lease, as before a new lookup. */

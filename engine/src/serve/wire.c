@@ -163,6 +163,13 @@ int neap__call_prompt(neap__server *server, neap__session *session, const neap__
   return code ? neap__fail(err, code, "token_ids: no memory for %u tokens", key->tokens.count) : 0;
 }
 
+void neap__call_tell_request(neap__server *server, neap__session *session) {
+  if (session->told) return;
+  session->told = true;
+  neap__l1_tell_request(server->l1, session->tenant, (uint32_t)session->entry.id, session->named,
+                        NEAP_MAX(session->asked_chunks, session->chunks));
+}
+
 int neap__call_tenant(neap__server *server, const neap__ipc_key *key, uint32_t *tenant, neap_error *err) {
   *tenant = 0;
   if (key->salt.bytes == 0) return 0;

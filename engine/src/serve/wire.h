@@ -174,6 +174,8 @@ void neap__waiters_drop(neap__server *server);
  * NEAP_ENOMEM. */
 int neap__call_prompt(neap__server *server, neap__session *session, const neap__ipc_key *key, uint32_t chunks,
                       neap__prompt **out, neap_error *err);
+/* Tells the policy that the request has begun, unless it was told before: before what it stores and uses. */
+void neap__call_tell_request(neap__server *server, neap__session *session);
 /* Number of the key's tenant. */
 int neap__call_tenant(neap__server *server, const neap__ipc_key *key, uint32_t *tenant, neap_error *err);
 /* Ends an instance: its transfers, its uncommitted bytes, and its layout's leases if it was the last. */
