@@ -69,7 +69,7 @@ local parts = { column = lists.column, list = lists.list, lists = lists.lists }
 ---@field trim fun(self, most: number, side?: 1|2) forgets the oldest of a side (1) beyond `most`
 
 --- A history of names, empty. Equal names may be in it more than once: one hash may be many objects, one per rank.
---- 32 bytes for each name and 4 for each of as many buckets (policy/history.h).
+--- 32 bytes for each name and 4 for each of as many buckets (policies/history.h).
 ---@param room integer how many names
 ---@return neap.Ghost
 function parts.ghost(room)
@@ -236,7 +236,7 @@ end
 ---@field first fun(self, tenant?: integer): integer? a tenant's is found by a search through all
 ---@field count fun(self): integer
 
---- An empty heap for slots 0 .. slots-1: 20 bytes each; put and remove in logarithmic time (policy/heap.h).
+--- An empty heap for slots 0 .. slots-1: 20 bytes each; put and remove in logarithmic time (policies/heap.h).
 ---@param slots integer
 ---@return neap.Heap
 function parts.heap(slots)
@@ -308,7 +308,7 @@ end
 ---@field estimate fun(self, e: neap.Event|neap.Chunk): integer never less than it was added since the last halving
 ---@field halve fun(self) all counts, so that what is old counts less
 
---- A counting Bloom filter (policy/sketch.h): 29 bytes for each name that it is made for.
+--- A counting Bloom filter (policies/sketch.h): 29 bytes for each name that it is made for.
 ---@param names integer
 ---@return neap.Sketch
 function parts.sketch(names)
@@ -346,7 +346,7 @@ end
 ---@class neap.Rng
 ---@field below fun(self, count: integer): integer 0 .. count-1
 
---- Random numbers, the same ones for the same seed: SplitMix64 (policy/splitmix.h).
+--- Random numbers, the same ones for the same seed: SplitMix64 (policies/splitmix.h).
 ---@param seed number
 ---@return neap.Rng
 function parts.rng(seed)

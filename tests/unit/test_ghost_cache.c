@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "policy/ghost_cache.h"
 
 #define CHUNKS 300u

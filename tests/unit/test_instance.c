@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "policy/instance.h"
 
 #define SLOTS 256u

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/base.h"
-#include "policy/builtin.h"
-#include "policy/isolated.h"
+#include "policies/builtin.h"
+#include "policies/isolated.h"
 #include "support/policies.h"
 
 #define SLOTS 24u

@@ -3,11 +3,11 @@
  * What policies are made of, each against the plainest thing that does the same: heap, history, sketch, sampler. */
 #include <string.h>
 
-#include "policy/heap.h"
-#include "policy/history.h"
-#include "policy/sampler.h"
-#include "policy/sketch.h"
-#include "policy/splitmix.h"
+#include "policies/heap.h"
+#include "policies/history.h"
+#include "policies/sampler.h"
+#include "policies/sketch.h"
+#include "policies/splitmix.h"
 #include "support/policies.h"
 #include "support/random.h"
 

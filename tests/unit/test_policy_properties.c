@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "support/policies.h"
 #include "support/random.h"
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "policy/instance.h"
 #include "support/policies.h"
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "replay/replay.h"
 #include "support/random.h"
 

@@ -8,7 +8,7 @@
  * goes on, a batch at a time, until usage is below. Locked objects stay. A remove that fails is not repeated at once.
  * The store of a restarted server is listed first; until that is done nothing is evicted, for the oldest objects are
  * not known yet. With IsolatedLRU a tenant within an equal share of the usage keeps its objects as long as others
- * have more. With ARC the engine's policy of that name chooses (Megiddo and Modha, FAST 2003; policy/arc.c).
+ * have more. With ARC the engine's policy of that name chooses (Megiddo and Modha, FAST 2003; policies/arc.c).
  *
  * Loop thread, but for recover_sink (the adapter's) and recover_digest (the pool's). */
 #include <stdlib.h>

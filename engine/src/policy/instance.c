@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "policy/registry.h"
 
 enum { EMPTY = 0, RESIDENT = 1, OUT = 2, STATE = 3, PINNED = 4 }; /* OUT: a victim, REMOVE or KEEP not yet seen */

@@ -36,12 +36,3 @@ typedef struct neap__policy_loader {
   struct neap__policy_loader *next; /* registry's */
 } neap__policy_loader;
 void neap__policy_add_loader(neap__policy_loader *loader);
-
-/* Reads "name=value,..." of the policy of that name: numbers, each from min to max; *value stays where it is not given.
- * 0, or NEAP_EINVAL naming the parameter, the value and what was expected. */
-typedef struct neap__policy_param {
-  const char *name;
-  double *value, min, max;
-} neap__policy_param;
-int neap__policy_params(const char *policy, const char *params, const neap__policy_param *known, uint32_t count,
-                        neap_error *err);

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/builtin.h"
+#include "policies/builtin.h"
 #include "policy/tree.h"
 
 #define STREAM_EVENTS 4096u

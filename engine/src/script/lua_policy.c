@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policies/params.h"
 #include "script/vm.h"
 
 #define BOX 256u /* as in policy_host.lua */

@@ -2,10 +2,10 @@
  *
  * script/policy_natives.c - what policies in Lua have from the built-in ones: loops that C does better, over memory of
  * the VM. lua/neap/policy_parts.lua checks the arguments and declares the same table. */
-#include "policy/heap.h"
-#include "policy/history.h"
-#include "policy/sketch.h"
-#include "policy/splitmix.h"
+#include "policies/heap.h"
+#include "policies/history.h"
+#include "policies/sketch.h"
+#include "policies/splitmix.h"
 #include "script/lua_policy.h"
 
 typedef struct natives {
