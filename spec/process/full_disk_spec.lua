@@ -153,11 +153,14 @@ describe('a full disk', function()
   end)
 
   -- A pause is shorter than this test may be held up for: the answer is that of the moment after a store that failed.
+  -- Stores prompts after this one until then, and returns the last.
   local function pauses(prompt)
-    return server.eventually(ANSWER_S, function()
+    assert(server.eventually(ANSWER_S, function()
+      prompt = prompt + 1
       run_prompts(prompt, prompt)
       return tier().neap.store_paused
-    end)
+    end), 'the store does not pause')
+    return prompt
   end
 
   -- Something else has taken all: nothing can be stored, and no room can be made.
@@ -165,14 +168,13 @@ describe('a full disk', function()
     fill_by_another()
     start(adapter)
     run_prompts(1, 20)
-    assert.truthy(pauses(20))
+    local number = pauses(20)
     assert.is_true(metric 'neap_l2_no_space_refused_total' > 0)
     assert.is_true(metric 'neap_l2_no_space_pauses_total' > 0)
     assert.equal(1, said 'has no space left')
     -- Besides, the store tells why, once.
     assert.is_true(#complaints() <= 2, table.concat(complaints(), '\n'))
     make_room()
-    local number = 20
     assert.truthy(server.eventually(ANSWER_S, function()
       number = number + 1
       run_prompts(number, number)
@@ -187,7 +189,7 @@ describe('a full disk', function()
   it('costs nothing that was stored before where nothing may be evicted', function()
     start(FILES:format ',"eviction":{"eviction_policy":"noop"}')
     run_prompts(1, PROMPTS)
-    assert.truthy(pauses(PROMPTS))
+    pauses(PROMPTS)
     local _, listed = get.objects(running)
     assert.equal(listed, metric 'neap_l2_stored_objects_total')
     assert.equal(1, said 'has no space left')

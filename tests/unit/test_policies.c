@@ -67,7 +67,8 @@ static bench bench_of(const neap_policy *policy, const char *params) {
 }
 
 static bench bench_open(const char *text) {
-  neap__policy_spec spec = spec_of(text);
+  static neap__policy_spec spec; /* as long as any bench */
+  spec = spec_of(text);
   return bench_of(spec.policy, spec.params);
 }
 
