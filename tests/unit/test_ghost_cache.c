@@ -7,13 +7,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/base.h"
 #include "policies/builtin.h"
 #include "policy/ghost_cache.h"
+#include "support/random.h"
 
 #define CHUNKS 300u
 #define DEPTH 12u
@@ -21,19 +21,11 @@
 
 static uint64_t seed;
 
-static uint32_t rnd(uint32_t below) { /* xorshift64*, Vigna 2016 */
-  seed ^= seed >> 12;
-  seed ^= seed << 25;
-  seed ^= seed >> 27;
-  return (uint32_t)((seed * 0x2545f4914f6cdd1dull) >> 33) % below;
-}
+static uint32_t rnd(uint32_t below) { return random_below(&seed, below); }
 
 static int seed_setup(void **state) {
   (void)state;
-  const char *given = getenv("NEAP_SEED");
-  seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u + 1;
-  if (seed == 0) seed = 1;
-  print_message("NEAP_SEED=%llu\n", (unsigned long long)seed);
+  seed = random_seed("test_ghost_cache");
   return 0;
 }
 

@@ -8,13 +8,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/base.h"
 #include "policies/builtin.h"
 #include "policy/instance.h"
+#include "support/random.h"
 
 #define SLOTS 256u
 
@@ -468,20 +468,13 @@ static void a_policy_that_is_out_comes_back_when_told(void **state) {
 
 static uint64_t seed;
 
-static uint32_t rnd(uint32_t below) { /* xorshift64*, Vigna 2016 */
-  seed ^= seed >> 12;
-  seed ^= seed << 25;
-  seed ^= seed >> 27;
-  return (uint32_t)((seed * 0x2545f4914f6cdd1dull) >> 33) % below;
-}
+static uint32_t rnd(uint32_t below) { return random_below(&seed, below); }
 
 /* Whatever a policy says, in whatever hook it fails, and whoever follows it: victims are resident and distinct, and
  * when all are asked for all come. */
 static void no_answer_however_wild_breaks_an_invariant(void **state) {
   (void)state;
-  const char *given = getenv("NEAP_SEED");
-  seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u + 1;
-  print_message("NEAP_SEED=%llu\n", (unsigned long long)seed);
+  seed = random_seed("test_instance");
   neap_policy p = scoring(), leafy = obedient;
   leafy.constraint = NEAP_EVICT_LEAF;
   const neap_policy *policies[] = {&obedient, &p, &leafy, &neap__policy_lru, &neap__policy_arc};
